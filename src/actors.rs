@@ -1,0 +1,10 @@
+//! The actors of the services: each a pure core and a thin shell, under a supervisor.
+
+pub mod committer;
+pub mod member;
+pub mod metadata;
+pub mod queue_worker;
+pub mod storage_node;
+pub mod supervisor;
+pub mod task;
+pub mod watch;

@@ -1,0 +1,196 @@
+//! The metadata actor: buckets, objects, versions, multipart state, placement, outbox.
+//!
+//! A thin shell around the catalog: commands go to the committer's thread, questions to reader
+//! threads with a connection each. The relay hands outbox rows to the queue until it acknowledged
+//! them, so that a task is as durable as the change that caused it.
+//!
+//! - `META-1` an answered command is on disk;
+//! - `META-2` a question that is asked after a command was answered sees it;
+//! - `META-3` an outbox row goes away only after the queue has said that it holds the task.
+
+mod blobs;
+mod buckets;
+pub mod command;
+mod delete;
+mod list;
+mod list_more;
+mod lookup;
+pub mod model;
+mod multipart;
+mod nodes;
+mod objects;
+pub mod query;
+pub mod reader;
+pub mod relay;
+mod reply;
+mod schema;
+mod search;
+mod step;
+pub mod store;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, mpsc};
+
+use crate::actors::committer::{CommitError, Committer, Machine, Turn};
+use crate::cluster::{ActorError, Call, Context, Nack, Reply, Service, Wire};
+use command::{Command, Outcome};
+use model::Refused;
+use query::{Query, QueryReply};
+use reader::CatalogReader;
+use store::{Catalog, Fatal};
+
+/// Reader threads, each with a connection.
+const READERS: usize = 2;
+/// Questions that may wait at one reader.
+const READ_QUEUE: usize = 1024;
+
+/// A request to the metadata actor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Message {
+    /// Change something; answered [`MetadataReply::Applied`] once durable.
+    Apply(Command),
+    /// Ask something; answered [`MetadataReply::Read`].
+    Read(Query),
+}
+
+/// An answer of the metadata actor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum MetadataReply {
+    /// What came of a command.
+    Applied(Outcome),
+    /// What a question found.
+    Read(Result<QueryReply, Refused>),
+    /// The disk would not; nothing was changed.
+    Failed(String),
+}
+
+impl Wire for Message {
+    type Reply = MetadataReply;
+    const VERSION: u16 = 1;
+    const ROLE: &'static str = "metadata";
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Message::Apply(_) => "apply",
+            Message::Read(_) => "read",
+        }
+    }
+}
+
+impl Machine for Catalog {
+    type Command = Command;
+    type Outcome = Outcome;
+    type Error = Fatal;
+
+    fn applied(&self) -> u64 {
+        self.applied_index()
+    }
+
+    fn apply(&mut self, first: u64, commands: &[Command]) -> Result<Vec<Outcome>, Fatal> {
+        self.apply_batch(first, commands)
+    }
+
+    fn is_harmless(error: &Fatal) -> bool {
+        matches!(error, Fatal::Full)
+    }
+
+    fn idle(&mut self) {
+        if let Err(error) = self.checkpoint() {
+            tracing::warn!(%error, "checkpoint of the catalog failed");
+        }
+    }
+}
+
+/// The service: where its file is, and what outlives a restart of the actor.
+#[derive(Clone)]
+pub struct Metadata {
+    path: PathBuf,
+    turn: Turn,
+    outbox: Arc<Notify>,
+}
+
+impl Metadata {
+    /// A metadata service over the catalog in this file; `outbox` is notified after every batch.
+    pub fn new(path: PathBuf, outbox: Arc<Notify>) -> Self {
+        Metadata { path, turn: Turn::default(), outbox }
+    }
+}
+
+type Question = (Query, Reply<Message>);
+
+/// What the actor holds while it runs.
+pub struct State {
+    committer: Committer<Catalog>,
+    readers: Vec<mpsc::Sender<Question>>,
+    turn: usize,
+}
+
+impl Service for Metadata {
+    type Req = Message;
+    type State = State;
+
+    async fn start(&self, cx: &mut Context) -> Result<State, ActorError> {
+        let (path, outbox) = (self.path.clone(), self.outbox.clone());
+        let open = move || Catalog::open(path);
+        let committer =
+            Committer::start(&self.turn, cx.fail(), open, move || outbox.notify_one()).await?;
+        let readers: Result<Vec<_>, _> =
+            (0..READERS).map(|_| spawn_reader(self.path.clone())).collect();
+        self.outbox.notify_one();
+        Ok(State { committer, readers: readers?, turn: 0 })
+    }
+
+    async fn handle(
+        &self,
+        _cx: &mut Context,
+        call: Call<Message>,
+        state: &mut State,
+    ) -> Result<(), ActorError> {
+        match call.request {
+            Message::Apply(command) => {
+                let reply = call.reply;
+                state.committer.submit(command, move |result| match result {
+                    Ok(outcome) => reply.send(MetadataReply::Applied(outcome)),
+                    Err(CommitError::Overload) => reply.refuse(Nack::Overload),
+                    Err(CommitError::Harmless(why)) => reply.send(MetadataReply::Failed(why)),
+                });
+            }
+            Message::Read(query) => {
+                state.turn = (state.turn + 1) % state.readers.len();
+                if let Err(error) = state.readers[state.turn].try_send((query, call.reply)) {
+                    let (mpsc::error::TrySendError::Full((_, reply))
+                    | mpsc::error::TrySendError::Closed((_, reply))) = error;
+                    reply.refuse(Nack::Overload);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn observe(&self, state: &State) -> serde_json::Value {
+        serde_json::json!({ "commands_waiting": state.committer.waiting() })
+    }
+}
+
+/// A thread that answers questions until its sender is dropped.
+fn spawn_reader(path: PathBuf) -> Result<mpsc::Sender<Question>, ActorError> {
+    let reader = CatalogReader::open(&path)?;
+    let (tx, mut rx) = mpsc::channel::<Question>(READ_QUEUE);
+    std::thread::Builder::new().name("metadata-reader".into()).spawn(move || {
+        while let Some((query, reply)) = rx.blocking_recv() {
+            match reader.query(&query) {
+                Ok(answer) => reply.send(MetadataReply::Read(answer)),
+                Err(error) => {
+                    tracing::error!(%error, ?query, "reading the catalog failed");
+                    reply.send(MetadataReply::Failed(error.to_string()));
+                }
+            }
+        }
+    })?;
+    Ok(tx)
+}

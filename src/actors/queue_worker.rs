@@ -1,0 +1,239 @@
+//! The queue actor: tasks, their states and leases. Its workers are in [`worker`].
+//!
+//! A thin shell around the queue's state machine: commands go to the committer's thread, questions to
+//! a blocking thread. The producer names a task, so that handing it in twice is handing it in once.
+//!
+//! - `QUEUE-1` an answered command is on disk;
+//! - `QUEUE-2` the lease of a worker that is gone ends by itself: its task goes to another.
+
+mod apply;
+pub mod command;
+pub mod lease;
+pub mod query;
+mod stats;
+pub mod store;
+mod tables;
+pub mod task;
+pub mod worker;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use crate::actors::committer::{CommitError, Committer, Machine, Turn};
+use crate::cluster::{
+    ActorError, Call, CallError, Cluster, Context, Nack, Reply, Scope, Service, To, Wire,
+};
+use crate::types::now_ms;
+use command::{Command, Enqueued, Outcome};
+use query::{Cursor, TaskFilter, TaskPage};
+use store::{QueueStore, StoreError};
+use task::{NewTask, Task};
+
+pub use stats::Stats;
+
+/// How many unfinished tasks the queue holds at most.
+pub const TASK_LIMIT: u64 = 1_000_000;
+/// How long finished tasks are kept for whoever asks.
+const KEEP_FINISHED: Duration = Duration::from_secs(24 * 3600);
+/// How many finished tasks are kept at most.
+const KEEP_AT_MOST: u64 = 100_000;
+
+/// A request to the queue actor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Message {
+    /// Change something; answered [`QueueReply::Applied`] once durable.
+    Apply(Command),
+    /// One task; answered [`QueueReply::Task`].
+    Get {
+        /// Its id.
+        id: String,
+    },
+    /// A page of tasks; answered [`QueueReply::Page`].
+    List {
+        /// Which ones.
+        filter: TaskFilter,
+        /// Where the last page ended.
+        after: Option<Cursor>,
+        /// How many at most.
+        limit: u32,
+    },
+    /// Counts; answered [`QueueReply::Stats`].
+    Stats,
+}
+
+/// An answer of the queue actor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum QueueReply {
+    /// What came of a command.
+    Applied(Outcome),
+    /// The task, if there is one of that id.
+    Task(Option<Task>),
+    /// Some tasks.
+    Page(TaskPage),
+    /// Counts.
+    Stats(Stats),
+    /// The disk would not; nothing was changed.
+    Failed(String),
+}
+
+impl Wire for Message {
+    type Reply = QueueReply;
+    const VERSION: u16 = 1;
+    const ROLE: &'static str = "queue";
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Message::Apply(_) => "apply",
+            Message::Get { .. } => "get",
+            Message::List { .. } => "list",
+            Message::Stats => "stats",
+        }
+    }
+}
+
+/// Hands tasks to the queue; one result a task, in order.
+///
+/// # Errors
+/// As for any call; whether the tasks were taken is unknown where the error says so, and handing
+/// them in again is safe.
+pub async fn enqueue(
+    cluster: &Cluster,
+    scope: &Scope,
+    tasks: Vec<NewTask>,
+) -> Result<Vec<Enqueued>, CallError> {
+    let command = Command::Enqueue { tasks, limit: TASK_LIMIT };
+    match cluster.call(scope, To::Any, Message::Apply(command)).await? {
+        QueueReply::Applied(Outcome::Enqueued { results }) => Ok(results),
+        _ => Err(CallError::Overload),
+    }
+}
+
+/// The state machine with the index that the committer asks for.
+struct Indexed {
+    store: Arc<QueueStore>,
+    applied: u64,
+}
+
+impl Machine for Indexed {
+    type Command = Command;
+    type Outcome = Outcome;
+    type Error = StoreError;
+
+    fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    fn apply(&mut self, first: u64, commands: &[Command]) -> Result<Vec<Outcome>, StoreError> {
+        let outcomes = self.store.apply_batch(first, commands)?;
+        self.applied = first - 1 + commands.len() as u64;
+        Ok(outcomes)
+    }
+
+    fn is_harmless(_: &StoreError) -> bool {
+        false // redb wants to be opened again after any failed write
+    }
+}
+
+/// The service: where its file is, and what outlives a restart of the actor.
+#[derive(Clone)]
+pub struct Queue {
+    path: PathBuf,
+    turn: Turn,
+    changed: Arc<Notify>,
+}
+
+impl Queue {
+    /// A queue service over this file; `changed` wakes the workers after every batch.
+    pub fn new(path: PathBuf, changed: Arc<Notify>) -> Self {
+        Queue { path, turn: Turn::default(), changed }
+    }
+}
+
+/// What the actor holds while it runs.
+pub struct State {
+    committer: Committer<Indexed>,
+    store: Arc<QueueStore>,
+}
+
+impl Service for Queue {
+    type Req = Message;
+    type State = State;
+    const TICK: Option<Duration> = Some(Duration::from_secs(1));
+
+    async fn start(&self, cx: &mut Context) -> Result<State, ActorError> {
+        let (path, changed) = (self.path.clone(), self.changed.clone());
+        let (tx, rx) = tokio::sync::oneshot::channel();
+        let open = move || -> Result<Indexed, StoreError> {
+            let store = Arc::new(QueueStore::open(&path)?);
+            let applied = store.applied_index()?;
+            let _ = tx.send(store.clone());
+            Ok(Indexed { store, applied })
+        };
+        let wake = move || changed.notify_waiters();
+        let committer = Committer::start(&self.turn, cx.fail(), open, wake).await?;
+        Ok(State { committer, store: rx.await? })
+    }
+
+    async fn handle(
+        &self,
+        cx: &mut Context,
+        call: Call<Message>,
+        state: &mut State,
+    ) -> Result<(), ActorError> {
+        let reply = call.reply;
+        match call.request {
+            Message::Apply(command) => submit(state, command, reply),
+            Message::Get { id } => {
+                read(cx, state, reply, move |s| Ok(QueueReply::Task(s.get(&id)?)));
+            }
+            Message::List { filter, after, limit } => {
+                let list = move |s: &QueueStore| s.list(&filter, after, limit as usize);
+                read(cx, state, reply, move |s| Ok(QueueReply::Page(list(s)?)));
+            }
+            Message::Stats => read(cx, state, reply, |s| Ok(QueueReply::Stats(s.stats()?))),
+        }
+        Ok(())
+    }
+
+    async fn tick(&self, _cx: &mut Context, state: &mut State) -> Result<(), ActorError> {
+        let now = now_ms();
+        let before = now.saturating_sub(KEEP_FINISHED.as_millis() as u64);
+        state.committer.submit(Command::ExpireLeases { now_ms: now }, |_| ()); // QUEUE-2
+        let purge = Command::Purge { finished_before_ms: before, keep: KEEP_AT_MOST };
+        state.committer.submit(purge, |_| ());
+        Ok(())
+    }
+
+    fn observe(&self, state: &State) -> serde_json::Value {
+        serde_json::json!({ "commands_waiting": state.committer.waiting() })
+    }
+}
+
+fn submit(state: &State, command: Command, reply: Reply<Message>) {
+    state.committer.submit(command, move |result| match result {
+        Ok(outcome) => reply.send(QueueReply::Applied(outcome)),
+        Err(CommitError::Overload) => reply.refuse(Nack::Overload),
+        Err(CommitError::Harmless(why)) => reply.send(QueueReply::Failed(why)),
+    });
+}
+
+fn read(
+    cx: &mut Context,
+    state: &State,
+    reply: Reply<Message>,
+    ask: impl FnOnce(&QueueStore) -> Result<QueueReply, StoreError> + Send + 'static,
+) {
+    let store = state.store.clone();
+    cx.spawn(async move {
+        let asked = tokio::task::spawn_blocking(move || ask(&store)).await;
+        match asked {
+            Ok(Ok(answer)) => reply.send(answer),
+            Ok(Err(error)) => reply.send(QueueReply::Failed(error.to_string())),
+            Err(_) => {} // panicked: the dropped port says so
+        }
+    });
+}

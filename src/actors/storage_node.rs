@@ -1,0 +1,3 @@
+//! The storage node.
+
+pub mod message;

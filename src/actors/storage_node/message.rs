@@ -1,0 +1,174 @@
+//! What a storage node is asked and what it answers.
+//!
+//! Sent by the flows in `objects`, by the executor of queue tasks and by other storage nodes that
+//! pull a copy. Bodies of up to [`INLINE_LIMIT`] travel inside messages; larger ones over the data
+//! plane (`crate::data`) with a ticket from `BeginWrite` or `BeginRead`.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::Wire;
+use crate::types::{DataId, InstanceId, UnixMillis};
+
+/// The largest body that travels inside a message, in bytes.
+pub const INLINE_LIMIT: u64 = 64 * 1024;
+
+/// A request to a storage node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Message {
+    /// Store a whole body of at most [`INLINE_LIMIT`] bytes; answered [`Reply::Stored`] once durable.
+    /// Writing an id that is already there with the same bytes is answered as if it were new.
+    Write {
+        /// The id, fresh for this upload.
+        data_id: DataId,
+        /// The body.
+        bytes: Bytes,
+    },
+    /// Ask for a ticket to stream a body in over the data plane; answered [`Reply::Ticket`].
+    BeginWrite {
+        /// The id, fresh for this upload.
+        data_id: DataId,
+        /// The length where the client declared it; refused early if it cannot fit.
+        len: Option<u64>,
+    },
+    /// Read at most [`INLINE_LIMIT`] bytes; answered [`Reply::Bytes`], checksum verified.
+    Read {
+        /// What to read.
+        data_id: DataId,
+        /// First byte.
+        offset: u64,
+        /// How many bytes.
+        len: u64,
+    },
+    /// Ask for a ticket to stream a range out over the data plane; answered [`Reply::Ticket`].
+    BeginRead {
+        /// What to read.
+        data_id: DataId,
+        /// First byte.
+        offset: u64,
+        /// How many bytes.
+        len: u64,
+    },
+    /// Remove data; idempotent (unknown ids are fine). Answered [`Reply::Done`] once durable. At most 1,000 ids.
+    Delete {
+        /// What to remove.
+        data_ids: Vec<DataId>,
+    },
+    /// What is known of some ids, in the same order; at most 1,000. Answered [`Reply::Infos`].
+    Info {
+        /// Which ids.
+        data_ids: Vec<DataId>,
+    },
+    /// Pull a copy from one of these instances and store it; answered [`Reply::Stored`] once durable.
+    Fetch {
+        /// What to copy.
+        data_id: DataId,
+        /// Instances that have it, the best first.
+        from: Vec<InstanceId>,
+    },
+    /// Space and item counts; answered [`Reply::Stats`].
+    Stats,
+}
+
+/// The good answers of a storage node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Reply {
+    /// The data are durable (as `storage.durability` says).
+    Stored(StoredInfo),
+    /// The permit for one transfer over the data plane.
+    Ticket(Ticket),
+    /// Bytes of a read.
+    Bytes(Bytes),
+    /// Done, nothing to say.
+    Done,
+    /// One answer per asked id.
+    Infos(Vec<Option<StoredInfo>>),
+    /// Space and counts.
+    Stats(NodeStats),
+}
+
+/// What a storage node knows of one complete item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredInfo {
+    /// Length in bytes.
+    pub len: u64,
+    /// MD5 of the whole item.
+    pub md5: [u8; 16],
+    /// CRC-64/NVME of the whole item.
+    pub crc64: u64,
+    /// When it was stored.
+    pub stored_at_ms: UnixMillis,
+}
+
+/// A permit for one transfer with one storage node over the data plane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket {
+    /// Unguessable id, good once.
+    pub id: u128,
+    /// `host:port` of the node's data plane.
+    pub address: String,
+    /// Until when it may be presented.
+    pub expires_ms: UnixMillis,
+}
+
+/// Space and counts of a storage node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStats {
+    /// Complete items.
+    pub items: u64,
+    /// Bytes of complete items.
+    pub live_bytes: u64,
+    /// Bytes that the segments occupy on disk.
+    pub disk_bytes: u64,
+    /// Bytes that may still be written.
+    pub free_bytes: u64,
+    /// Segment files.
+    pub segments: u64,
+    /// Corrupt items seen since the start.
+    pub corrupt: u64,
+}
+
+/// Why a storage node refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum StorageError {
+    /// No such item here.
+    #[error("no data {0} on this node")]
+    NotFound(DataId),
+    /// The item is here but its checksum is wrong.
+    #[error("data {0} is corrupt on this node")]
+    Corrupt(DataId),
+    /// Disk or quota full; nothing was stored.
+    #[error("no space left on the storage node")]
+    Full,
+    /// The id holds other bytes already.
+    #[error("data {0} is already there with other bytes")]
+    Conflict(DataId),
+    /// Too many transfers at once.
+    #[error("too many transfers in progress")]
+    Busy,
+    /// The request was out of bounds.
+    #[error("{0}")]
+    Invalid(String),
+    /// The disk failed.
+    #[error("storage failed: {0}")]
+    Io(String),
+}
+
+impl Wire for Message {
+    type Reply = Result<Reply, StorageError>;
+    const VERSION: u16 = 1;
+    const ROLE: &'static str = "storage_node";
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Message::Write { .. } => "write",
+            Message::BeginWrite { .. } => "begin_write",
+            Message::Read { .. } => "read",
+            Message::BeginRead { .. } => "begin_read",
+            Message::Delete { .. } => "delete",
+            Message::Info { .. } => "info",
+            Message::Fetch { .. } => "fetch",
+            Message::Stats => "stats",
+        }
+    }
+}

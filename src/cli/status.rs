@@ -1,0 +1,158 @@
+//! `mocks3 status`: the live cluster as a table or as JSON.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::Failure;
+use crate::actors::supervisor::ActorNode;
+use crate::cluster::MemberState;
+use crate::http::admin::{ClusterView, MemberView, all_running};
+
+/// Arguments of `mocks3 status`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  mocks3 status
+  mocks3 status --watch
+  mocks3 status --url http://127.0.0.1:8083 --json | jq '.members[] | {service, pid}'
+
+JSON: {\"members\": [{service, instance, node, pid, state (live|lost), http_url, s3_url, data_address,
+  cluster_address, actors: [{name, state, restarts, last_end?, summary?, children?}], lag}]}")]
+pub struct StatusArgs {
+    /// A node's HTTP address [default: the first of 127.0.0.1:8081-8085 that answers].
+    #[arg(long, env = "MOCKS3_URL")]
+    url: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// Show it again every second until interrupted.
+    #[arg(long, conflicts_with = "json")]
+    watch: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &StatusArgs) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(Failure::run)?.block_on(async {
+        let client = client()?;
+        loop {
+            let view = fetch(&client, args.url.as_deref()).await?;
+            if args.json {
+                let text = serde_json::to_string_pretty(&view).map_err(Failure::run)?;
+                println!("{text}");
+                return Ok(());
+            }
+            let clear = if args.watch { "\x1b[2J\x1b[H" } else { "" };
+            print!("{clear}{}", table(&view));
+            if !args.watch {
+                return Ok(());
+            }
+            tokio::select! {
+                () = super::stop_signal() => return Ok(()),
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+        }
+    })
+}
+
+/// An HTTP client for our own nodes.
+pub fn client() -> Result<reqwest::Client, Failure> {
+    let builder = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(1));
+    builder.timeout(Duration::from_secs(5)).build().map_err(Failure::run)
+}
+
+async fn fetch(client: &reqwest::Client, url: Option<&str>) -> Result<ClusterView, Failure> {
+    let urls = match url {
+        Some(url) => vec![url.trim_end_matches('/').to_owned()],
+        None => (8081..=8085).map(|port| format!("http://127.0.0.1:{port}")).collect(),
+    };
+    let mut last = String::new();
+    for url in &urls {
+        match fetch_one(client, url).await {
+            Ok(view) => return Ok(view),
+            Err(error) => last = format!("{url}: {error}"),
+        }
+    }
+    let hint = "no node answers; is the cluster up, or does --url need another address?";
+    Err(Failure::run(format!("{hint} ({last})")))
+}
+
+/// One node's view of the cluster.
+pub async fn fetch_one(client: &reqwest::Client, url: &str) -> Result<ClusterView, reqwest::Error> {
+    let answer = client.get(format!("{url}/api/v1/cluster")).send().await?;
+    answer.error_for_status()?.json().await
+}
+
+/// The view as text.
+fn table(view: &ClusterView) -> String {
+    let mut text = String::new();
+    let width = view.members.iter().map(|m| m.instance.len()).max().unwrap_or(8);
+    let _ = writeln!(
+        text,
+        "{:<20} {:<width$} {:>7}  {:<9} {:<24} ACTORS",
+        "SERVICE", "INSTANCE", "PID", "STATE", "HTTP"
+    );
+    for member in &view.members {
+        let _ = writeln!(
+            text,
+            "{:<20} {:<width$} {:>7}  {:<9} {:<24} {}",
+            member.service.name(),
+            member.instance,
+            member.pid,
+            state(member),
+            member.http_url,
+            actors(&member.actors)
+        );
+    }
+    text
+}
+
+fn state(member: &MemberView) -> &'static str {
+    match member.state {
+        MemberState::Lost => "lost",
+        MemberState::Live if member.actors.is_empty() => "silent",
+        MemberState::Live if all_running(&member.actors) => "healthy",
+        MemberState::Live => "degraded",
+    }
+}
+
+/// Leaves that run, of all leaves, and those that do not.
+fn actors(tree: &[ActorNode]) -> String {
+    let mut leaves = Vec::new();
+    collect("", tree, &mut leaves);
+    let running = leaves.iter().filter(|(_, state)| state == "running").count();
+    let mut text = format!("{running}/{} running", leaves.len());
+    for (name, state) in leaves.iter().filter(|(_, state)| state != "running") {
+        let _ = write!(text, ", {name} {state}");
+    }
+    text
+}
+
+fn collect(path: &str, tree: &[ActorNode], leaves: &mut Vec<(String, String)>) {
+    for node in tree {
+        let path = format!("{path}{}", node.name);
+        if node.children.is_empty() {
+            leaves.push((path, node.state.clone()));
+        } else {
+            collect(&format!("{path}/"), &node.children, leaves);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_shows_what_does_not_run() {
+        let node = |name: &str, state: &str, children: Vec<ActorNode>| ActorNode {
+            name: name.into(),
+            state: state.into(),
+            children,
+            ..ActorNode::default()
+        };
+        let below = vec![node("a", "running", vec![]), node("b", "waiting", vec![])];
+        let tree = vec![node("metadata", "running", below), node("member", "running", vec![])];
+        assert_eq!(actors(&tree), "2/3 running, metadata/b waiting");
+        assert!(!all_running(&tree));
+    }
+}

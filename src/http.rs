@@ -1,0 +1,109 @@
+//! The HTTP edges: they translate requests into messages, and nothing else.
+//!
+//! One listener per service of the node: accept loop, bound on requests in work, orderly drain.
+//!
+//! - `HTTP-1` at most `max_in_flight` requests are in work per edge; the next gets 503 with
+//!   `Retry-After`;
+//! - `HTTP-2` after a stop was asked for, requests in work may finish for `drain_timeout`, then
+//!   their connections are closed.
+
+pub mod admin;
+pub mod error;
+//pub mod s3;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What serves the requests of one edge.
+pub type Handler = Arc<
+    dyn Fn(Request<Incoming>) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> + Send + Sync,
+>;
+
+/// Bounds of one edge.
+#[derive(Clone, Copy, Debug)]
+pub struct EdgeSettings {
+    /// Requests in work at once.
+    pub max_in_flight: usize,
+    /// How long a client may take to send its head.
+    pub header_timeout: Duration,
+    /// How long requests may go on after the stop.
+    pub drain_timeout: Duration,
+}
+
+/// How many connections one edge holds at once.
+const MAX_CONNECTIONS: usize = 8192;
+
+/// Serves until the token is cancelled and the requests in work are done.
+pub async fn serve(
+    listener: TcpListener,
+    handler: Handler,
+    settings: EdgeSettings,
+    stop: CancellationToken,
+) {
+    let in_flight = Arc::new(Semaphore::new(settings.max_in_flight));
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let tasks = TaskTracker::new();
+    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(Duration::from_millis(100)).await; // EMFILE would spin
+                continue;
+            }
+        };
+        let Ok(place) = connections.clone().try_acquire_owned() else { continue };
+        let _ = stream.set_nodelay(true);
+        let (handler, in_flight, stop) = (handler.clone(), in_flight.clone(), stop.clone());
+        tasks.spawn(async move {
+            let _place = place;
+            let service = hyper::service::service_fn(move |request| {
+                admit(handler.clone(), in_flight.clone(), request)
+            });
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(settings.header_timeout)
+                .serve_connection(TokioIo::new(stream), service);
+            tokio::pin!(connection);
+            let served = tokio::select! {
+                served = connection.as_mut() => served,
+                () = stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = served {
+                tracing::debug!(%error, "connection ended badly");
+            }
+        });
+    }
+    drop(listener);
+    tasks.close();
+    if tokio::time::timeout(settings.drain_timeout, tasks.wait()).await.is_err() {
+        tracing::warn!(open = tasks.len(), "requests were still in work at the end"); // HTTP-2
+    }
+}
+
+/// HTTP-1.
+async fn admit(
+    handler: Handler,
+    in_flight: Arc<Semaphore>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let Ok(_permit) = in_flight.try_acquire_owned() else {
+        return Ok(error::ApiError::overload("too many requests at once").into_http());
+    };
+    Ok(handler(request).await)
+}

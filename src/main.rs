@@ -1,0 +1,5 @@
+//! The `mocks3` program.
+
+fn main() -> std::process::ExitCode {
+    mocks3::cli::main()
+}

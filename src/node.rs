@@ -1,0 +1,258 @@
+//! One node: composes a process out of supervisor, actors, sessions and HTTP edges, and ends it in
+//! order.
+
+pub mod disk;
+mod roles;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ractor::ActorRef;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::actors::supervisor::restart::{Limits, Strategy};
+use crate::actors::supervisor::{self, ChildSpec, Supervisor, SupervisorSpec};
+use crate::actors::{member, task, watch as peer_watch};
+use crate::cluster::handshake::Secret;
+use crate::cluster::sessions::{SessionSettings, Sessions};
+use crate::cluster::{Cluster, MemberInfo, Members};
+use crate::config::Config;
+use crate::events::EventLog;
+use crate::http::{EdgeSettings, serve};
+use crate::metrics;
+use crate::types::Service;
+use disk::NodeDisk;
+
+/// How long peers get to hear the goodbye.
+const GOODBYE_LIMIT: Duration = Duration::from_millis(500);
+
+/// What a node is started with.
+pub struct NodeOptions {
+    /// What it runs.
+    pub services: Vec<Service>,
+    /// Its id; kept with its disk, made up when the disk is new.
+    pub instance: Option<String>,
+    /// Its place on disk.
+    pub data_dir: PathBuf,
+    /// Where each service listens for HTTP, in the order of `services`.
+    pub http: Vec<SocketAddr>,
+    /// Where it listens for the cluster (TCP and UDP).
+    pub cluster_listen: SocketAddr,
+    /// Where its data plane listens.
+    pub data_listen: SocketAddr,
+    /// `host:port` of members to call first.
+    pub seeds: Vec<String>,
+    /// The cluster's id, where it is known.
+    pub cluster_id: Option<u128>,
+    /// Shared by all members.
+    pub secret: Secret,
+    /// The configuration.
+    pub config: Config,
+}
+
+/// A running node.
+pub struct Node {
+    cluster: Cluster,
+    sessions: Arc<Sessions>,
+    root: ActorRef<supervisor::Message>,
+    root_ended: tokio::task::JoinHandle<()>,
+    edges: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// How a node came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to.
+    Stopped,
+    /// Its root supervisor gave up.
+    Escalated,
+}
+
+/// The sockets of a node, bound before anything else so that a taken port is noticed first.
+struct Sockets {
+    http: Vec<TcpListener>,
+    cluster: TcpListener,
+    data: TcpListener,
+}
+
+impl Sockets {
+    async fn bind(options: &NodeOptions) -> anyhow::Result<Self> {
+        let bind = |what: &'static str, address: SocketAddr| async move {
+            let bound = TcpListener::bind(address).await;
+            bound.with_context(|| format!("cannot listen on {address} ({what})"))
+        };
+        let mut http = Vec::new();
+        for (service, address) in options.services.iter().zip(&options.http) {
+            http.push(bind(service.name(), *address).await?);
+        }
+        let cluster = bind("cluster", options.cluster_listen).await?;
+        Ok(Sockets { http, cluster, data: bind("data plane", options.data_listen).await? })
+    }
+}
+
+impl Node {
+    /// Starts a node: binds its sockets, opens its disk, joins the cluster, starts its actors and
+    /// opens its edges.
+    ///
+    /// # Errors
+    /// When a port is taken, the disk cannot be used, or the configuration forbids the addresses.
+    pub async fn start(options: NodeOptions) -> anyhow::Result<Self> {
+        check_exposure(&options)?;
+        let sockets = Sockets::bind(&options).await?;
+        let mut disk =
+            NodeDisk::open(&options.data_dir, &options.services, options.instance.as_deref())?;
+        if let Some(id) = options.cluster_id {
+            disk.set_cluster_id(id)?;
+        } else if disk.cluster_id() == 0 && options.services.contains(&Service::Metadata) {
+            disk.set_cluster_id(uuid::Uuid::new_v4().as_u128())?; // the first metadata node founds it
+        }
+        let info = member_info(&options, &disk, &sockets)?;
+        let first = options.services.first().copied().unwrap_or(Service::Storage);
+        metrics::init(first.name(), &info.instance);
+        let members = Arc::new(Members::new(info));
+        let cluster = Cluster::new(members.clone());
+        let events = Arc::new(EventLog::default());
+        let stop = CancellationToken::new();
+        let cluster_id = disk.cluster_id();
+        let disk = Arc::new(Mutex::new(disk));
+        let settings = SessionSettings {
+            secret: options.secret.clone(),
+            seeds: options.seeds.clone(),
+            cluster_id,
+            on_cluster_id: keep_cluster_id(disk.clone()),
+        };
+        let sessions = Arc::new(Sessions::start(sockets.cluster, members, settings).await?);
+        let parts = roles::Parts {
+            cluster: cluster.clone(),
+            events: events.clone(),
+            config: Arc::new(options.config.clone()),
+            disk,
+            stop: stop.clone(),
+        };
+        let (tell_root, root_known) = watch::channel(None);
+        let roles = options.services.iter().map(|s| roles::build(*s, &parts));
+        let roles = roles.collect::<anyhow::Result<Vec<_>>>()?;
+        let spec = root_spec(roles, &cluster, &events, root_known.clone());
+        let (root, root_ended) = Supervisor::start_root(spec).await?;
+        tell_root.send_replace(Some(root.clone()));
+        metrics::sample(options.data_dir.clone(), stop.clone());
+        let edges = TaskTracker::new();
+        let edge = EdgeSettings {
+            max_in_flight: options.config.http.max_in_flight,
+            header_timeout: options.config.http.header_timeout.0,
+            drain_timeout: options.config.http.drain_timeout.0,
+        };
+        for (service, listener) in options.services.iter().zip(sockets.http) {
+            let handler = roles::handler(*service, &parts, root_known.clone());
+            edges.spawn(serve(listener, handler, edge, stop.clone()));
+        }
+        edges.close();
+        Ok(Node { cluster, sessions, root, root_ended, edges, stop })
+    }
+
+    /// The own member entry.
+    pub fn info(&self) -> MemberInfo {
+        self.cluster.table().own().clone()
+    }
+
+    /// Runs until `asked` is done or the root supervisor gives up; then ends in order: edges drain,
+    /// peers are told, actors stop, sessions close.
+    pub async fn run(mut self, asked: impl Future<Output = ()>) -> Ended {
+        let ended = tokio::select! {
+            () = asked => Ended::Stopped,
+            _ = &mut self.root_ended => Ended::Escalated,
+        };
+        self.stop.cancel();
+        self.edges.wait().await;
+        self.sessions.leave();
+        if ended == Ended::Stopped {
+            member::say_goodbye(&self.cluster, GOODBYE_LIMIT).await;
+            let limit = Some(Duration::from_secs(20));
+            if self.root.call(supervisor::Message::Stop, limit).await.is_err() {
+                tracing::warn!("the root supervisor did not stop in order");
+            }
+            self.root.stop(None);
+        }
+        self.sessions.stop();
+        ended
+    }
+}
+
+fn root_spec(
+    roles: Vec<ChildSpec>,
+    cluster: &Cluster,
+    events: &Arc<EventLog>,
+    root: member::Root,
+) -> SupervisorSpec {
+    let member = member::Member { root, events: events.clone() };
+    let (for_members, for_events) = (cluster.clone(), events.clone());
+    let record = move || -> task::Work {
+        Box::pin(peer_watch::record_members(for_members.clone(), for_events.clone()))
+    };
+    let mut children = vec![
+        ChildSpec::service("member", cluster, move || member.clone()),
+        task::child("members", record),
+        peer_watch::child(cluster, events),
+    ];
+    children.extend(roles);
+    SupervisorSpec {
+        name: "node".into(),
+        strategy: Strategy::OneForOne,
+        limits: Limits::default(),
+        children,
+        instance: cluster.instance().to_owned(),
+        events: events.clone(),
+    }
+}
+
+fn keep_cluster_id(disk: Arc<Mutex<NodeDisk>>) -> Box<dyn Fn(u128) + Send + Sync> {
+    Box::new(move |id| {
+        let mut disk = disk.lock().expect("no panic while the disk is held");
+        if let Err(error) = disk.set_cluster_id(id) {
+            tracing::error!(%error, "cannot keep the cluster id");
+        }
+    })
+}
+
+fn member_info(
+    options: &NodeOptions,
+    disk: &NodeDisk,
+    sockets: &Sockets,
+) -> anyhow::Result<MemberInfo> {
+    let urls: Vec<String> = sockets
+        .http
+        .iter()
+        .map(|l| l.local_addr().map(|a| format!("http://{a}")))
+        .collect::<Result<_, _>>()?;
+    let of = |s: Service| options.services.iter().position(|o| *o == s).map(|i| urls[i].clone());
+    let storage = options.services.contains(&Service::Storage);
+    Ok(MemberInfo {
+        instance: disk.identity().instance.clone(),
+        incarnation: uuid::Uuid::new_v4().as_u128(),
+        services: options.services.clone(),
+        pid: std::process::id(),
+        http_url: urls.first().cloned().context("a node needs at least one service")?,
+        s3_url: of(Service::Storage),
+        data_address: storage.then(|| sockets.data.local_addr()).transpose()?.map(|a| a.to_string()),
+        cluster_address: sockets.cluster.local_addr()?.to_string(),
+    })
+}
+
+/// The built-in keys are public: they are good on loopback only.
+fn check_exposure(options: &NodeOptions) -> anyhow::Result<()> {
+    let open = options.http.iter().find(|a| !a.ip().is_loopback());
+    if let (Some(address), true) = (open, options.config.s3.default_user) {
+        anyhow::bail!(
+            "refusing to listen on {address} with the public default keys: set s3.default_user = \
+             false and add your own [[s3.users]], or listen on 127.0.0.1"
+        );
+    }
+    Ok(())
+}

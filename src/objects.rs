@@ -1,0 +1,3 @@
+//! The S3 flows.
+
+pub mod tasks;
