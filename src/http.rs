@@ -9,7 +9,7 @@
 
 pub mod admin;
 pub mod error;
-//pub mod s3;
+pub mod s3;
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -9,6 +9,7 @@ pub mod actors;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod data;
 pub mod events;
 pub mod http;
 pub mod metrics;

@@ -23,9 +23,12 @@ use crate::cluster::handshake::Secret;
 use crate::cluster::sessions::{SessionSettings, Sessions};
 use crate::cluster::{Cluster, MemberInfo, Members};
 use crate::config::Config;
+use crate::data::client::{ClientOptions, DataClient};
+use crate::data::{self, server::ServerLimits};
 use crate::events::EventLog;
 use crate::http::{EdgeSettings, serve};
 use crate::metrics;
+use crate::objects::{Env, ObjectSettings, Requests};
 use crate::types::Service;
 use disk::NodeDisk;
 
@@ -129,12 +132,20 @@ impl Node {
             on_cluster_id: keep_cluster_id(disk.clone()),
         };
         let sessions = Arc::new(Sessions::start(sockets.cluster, members, settings).await?);
+        let env = Env {
+            cluster: cluster.clone(),
+            data: DataClient::new(ClientOptions::default()),
+            settings: Arc::new(ObjectSettings::new(&options.config)),
+            requests: Requests::default(),
+            fallback: None,
+        };
         let parts = roles::Parts {
             cluster: cluster.clone(),
             events: events.clone(),
             config: Arc::new(options.config.clone()),
             disk,
-            stop: stop.clone(),
+            env,
+            desk: Arc::default(),
         };
         let (tell_root, root_known) = watch::channel(None);
         let roles = options.services.iter().map(|s| roles::build(*s, &parts));
@@ -153,6 +164,8 @@ impl Node {
             let handler = roles::handler(*service, &parts, root_known.clone());
             edges.spawn(serve(listener, handler, edge, stop.clone()));
         }
+        let (desk, limits) = (parts.desk.clone(), ServerLimits::default());
+        edges.spawn(data::server::serve(sockets.data, desk, limits, stop.clone()));
         edges.close();
         Ok(Node { cluster, sessions, root, root_ended, edges, stop })
     }

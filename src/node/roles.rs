@@ -1,26 +1,31 @@
 //! What each service of a node consists of: its supervised actors and its HTTP edge.
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
+use anyhow::Context as _;
 use axum::Router;
 use axum::body::Body;
 use http::Request;
 use hyper::body::Incoming;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::disk::NodeDisk;
 use crate::actors::member::Root;
 use crate::actors::metadata::{self, Metadata};
 use crate::actors::queue_worker::{Queue, worker};
+use crate::actors::storage_node::{self, StorageNode, store};
 use crate::actors::supervisor::restart::{Limits, Strategy};
 use crate::actors::supervisor::{ChildSpec, SupervisorSpec};
 use crate::actors::task;
 use crate::cluster::Cluster;
-use crate::config::Config;
+use crate::config::{Config, Durability};
+use crate::data::desk::Desk;
 use crate::events::EventLog;
-use crate::http::{Handler, admin};
+use crate::http::{Handler, admin, s3};
+use crate::metrics;
+use crate::objects::Env;
 use crate::types::Service;
 
 /// What the roles are built from.
@@ -33,8 +38,10 @@ pub struct Parts {
     pub config: Arc<Config>,
     /// The node's disk.
     pub disk: Arc<Mutex<NodeDisk>>,
-    /// Cancelled when the node stops.
-    pub stop: CancellationToken,
+    /// What the flows have at hand.
+    pub env: Env,
+    /// Where the data plane's server and the storage node's actor meet.
+    pub desk: Arc<Desk>,
 }
 
 impl Parts {
@@ -60,10 +67,33 @@ pub fn build(service: Service, parts: &Parts) -> anyhow::Result<ChildSpec> {
     match service {
         Service::Metadata => metadata_role(parts),
         Service::Queue => queue_role(parts),
-        Service::Storage | Service::ThirdParty | Service::MockError => {
+        Service::Storage => storage_role(parts),
+        Service::ThirdParty | Service::MockError => {
             Ok(parts.role(service, Strategy::OneForOne, Vec::new()))
         }
     }
+}
+
+fn storage_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
+    let config = &parts.config.storage;
+    let own = parts.cluster.table().own();
+    let address = own.data_address.clone().context("a storage node needs a data address")?;
+    let mut settings = storage_node::Settings::new(parts.subdir("segments")?, address);
+    settings.options.segment_bytes = config.segment_size.0;
+    settings.options.quota_bytes = Some(config.quota.0).filter(|quota| *quota > 0);
+    settings.options.durability = match config.durability {
+        Durability::Fsync => store::Durability::Fsync,
+        Durability::Os => store::Durability::Os,
+    };
+    settings.scrub_rate = config.scrub_rate.0;
+    settings.orphan_check = config.orphan_check.0;
+    settings.orphan_grace = config.orphan_grace.0;
+    let node = StorageNode::new(settings, parts.desk.clone(), parts.env.data.clone());
+    let children = vec![
+        ChildSpec::service("storage_node", &parts.cluster, move || node.clone()),
+        parts.env.requests.child(parts.cluster.instance(), &parts.events),
+    ];
+    Ok(parts.role(Service::Storage, Strategy::OneForOne, children))
 }
 
 fn metadata_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
@@ -109,17 +139,49 @@ pub fn handler(service: Service, parts: &Parts, root: Root) -> Handler {
         root,
         events: parts.events.clone(),
     };
-    json_only(admin::router(admin))
+    let router = admin::router(admin);
+    match service {
+        Service::Storage => {
+            let edge = s3::service(parts.env.clone(), &parts.config.s3);
+            with_s3(edge, router)
+        }
+        _ => json_only(service, router),
+    }
 }
 
-fn json_only(router: Router) -> Handler {
+/// Signed requests and everything outside the JSON API's few paths are S3's.
+fn with_s3(edge: s3::Edge, router: Router) -> Handler {
+    let json = json_only(Service::Storage, router);
+    Arc::new(move |request: Request<Incoming>| {
+        let (head, body) = request.into_parts();
+        if !s3::is_s3(&head) {
+            return json(Request::from_parts(head, body));
+        }
+        let edge = edge.clone();
+        let method = head.method.clone();
+        Box::pin(async move {
+            let begun = Instant::now();
+            let response = edge.call(Request::from_parts(head, body)).await;
+            let status = response.status().as_u16();
+            metrics::get().served("s3", method.as_str(), "s3", status, begun.elapsed());
+            response
+        })
+    })
+}
+
+fn json_only(service: Service, router: Router) -> Handler {
     Arc::new(move |request: Request<Incoming>| {
         let router = router.clone();
+        let method = request.method().clone();
         Box::pin(async move {
-            match router.oneshot(request.map(Body::new)).await {
+            let begun = Instant::now();
+            let response = match router.oneshot(request.map(Body::new)).await {
                 Ok(response) => response,
                 Err(never) => match never {},
-            }
+            };
+            let status = response.status().as_u16();
+            metrics::get().served(service.short(), method.as_str(), "json", status, begun.elapsed());
+            response
         })
     })
 }

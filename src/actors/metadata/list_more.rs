@@ -73,7 +73,7 @@ impl View<'_> {
             let sql = "SELECT row FROM version WHERE bucket=?1 AND key=?2 AND vid IS NULL";
             return self.one(sql, params![bucket, key], |r| r.get(0));
         }
-        let sql = "SELECT row FROM version WHERE bucket=?1 AND key=?2 AND vid=?3 AND vid>''";
+        let sql = "SELECT row FROM version WHERE bucket=?1 AND key=?2 AND vid=?3";
         self.one(sql, params![bucket, key, vid], |r| r.get(0))
     }
 

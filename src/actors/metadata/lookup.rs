@@ -78,7 +78,7 @@ impl View<'_> {
                 self.one(&format!("{STORED} WHERE vid IS NULL AND {newest}"), place, stored)?
             }
             Some(vid) => {
-                let sql = format!("{STORED} WHERE bucket=?1 AND key=?2 AND vid=?3 AND vid>''");
+                let sql = format!("{STORED} WHERE bucket=?1 AND key=?2 AND vid=?3");
                 self.one(&sql, params![bucket.no, key.as_bytes(), vid], stored)?
             }
         };

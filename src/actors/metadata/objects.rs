@@ -254,7 +254,7 @@ impl Step<'_> {
                 self.one(&sql, params![bucket.no, key], version_row)
             }
             Some(vid) => {
-                let sql = format!("{VERSION} WHERE bucket=?1 AND key=?2 AND vid=?3 AND vid>''");
+                let sql = format!("{VERSION} WHERE bucket=?1 AND key=?2 AND vid=?3");
                 self.one(&sql, params![bucket.no, key, vid], version_row)
             }
         }

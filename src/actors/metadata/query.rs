@@ -158,8 +158,8 @@ pub enum Query {
         /// Only keys that begin so.
         prefix: String,
     },
-    /// Current objects whose key, tags or user metadata hold words that begin like all those of
-    /// `text`; answers `Found`.
+    /// Current objects whose key, tags or user metadata hold all words of `text`, the last of which
+    /// (from two letters on) may be the beginning of one; answers `Found`.
     Search {
         /// Only in this bucket.
         bucket: Option<String>,

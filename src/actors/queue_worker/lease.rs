@@ -6,10 +6,10 @@
 //! - `LEASE-1` a result counts only with the token of the lease that is held; a token is never
 //!   given twice. A result that was counted already is answered the same again, with no effect.
 //! - `LEASE-2` from a final state a task goes on only by `retried`, and never from completed.
-//! - `LEASE-3` a lost lease (expired, worker died) makes the task due at once and does not use up an
+//! - `LEASE-3` a lost lease (expired, worker died) makes the task due at once and uses up no
 //!   attempt; [`MAX_LOST`] of them in all make it a dead letter, since it may be the task that
 //!   kills the workers.
-//! - `LEASE-4` the wait after failure n is within [half, whole] of `base * 2^(n-1)`, at most the cap.
+//! - `LEASE-4` the wait after failure n is half to all of `base * 2^(n-1)`, at most the cap.
 
 use super::command::Refused;
 use super::task::{ERROR_LIMIT_BYTES, Lease, Task, TaskState};
@@ -18,7 +18,7 @@ use crate::types::UnixMillis;
 /// The longest wait after a first failed attempt, in milliseconds.
 pub const BACKOFF_BASE_MS: u64 = 1_000;
 /// The longest wait after any failed attempt, in milliseconds.
-pub const BACKOFF_CAP_MS: u64 = 300_000;
+pub const BACKOFF_CAP_MS: u64 = 30_000;
 /// Lost leases after which a task is a dead letter.
 pub const MAX_LOST: u32 = 100;
 /// The longest lease, in milliseconds.

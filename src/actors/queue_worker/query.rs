@@ -4,8 +4,8 @@
 //!
 //! - `QUERY-1` a page is at most [`PAGE_BYTES`](super::command::PAGE_BYTES) and one task long and
 //!   looks at no more than [`SCAN_LIMIT`] tasks; `next` says where to go on.
-//! - `QUERY-2` pages are cut from a moving list: a task that changes its state between two pages can
-//!   be seen twice or not at all; one that does not change is seen once.
+//! - `QUERY-2` pages are cut from a moving list: a task that changes its state between two pages
+//!   can be seen twice or not at all; one that does not change is seen once.
 
 use std::fmt;
 use std::str::FromStr;

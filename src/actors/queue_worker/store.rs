@@ -8,8 +8,8 @@
 //! - `STORE-2` a command whose index was applied before is skipped: a log may be replayed.
 //! - `STORE-3` after an error of [`QueueStore::apply_batch`] the outcome of the batch is unknown:
 //!   drop the store and open it again.
-//! - `STORE-4` a batch in which no command changed anything costs no write and no sync, and leaves the
-//!   stored index where it was: applied again, it would change nothing again.
+//! - `STORE-4` a batch in which no command changed anything costs no write and no sync, and leaves
+//!   the stored index where it was: applied again, it would change nothing again.
 
 use std::path::{Path, PathBuf};
 
@@ -70,7 +70,7 @@ impl StoreError {
     }
 }
 
-/// An open queue. Reads do not wait for a batch that is being applied: they see the state before it.
+/// An open queue. Reads do not wait for a batch that is being applied, they see the state before.
 #[derive(Debug)]
 pub struct QueueStore {
     path: PathBuf,
@@ -78,8 +78,8 @@ pub struct QueueStore {
 }
 
 impl QueueStore {
-    /// Opens the file, makes it where it is missing, and gives unused space back where there is much
-    /// of it (redb files never shrink by themselves).
+    /// Opens the file, makes it where it is missing, and gives unused space back where there is
+    /// much of it (redb files never shrink by themselves).
     ///
     /// # Errors
     /// [`StoreError`], each kind.

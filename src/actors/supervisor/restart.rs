@@ -194,9 +194,9 @@ impl Restarts {
 
 #[cfg(test)]
 mod tests {
+    use super::Effect::*;
     use super::*;
-    use Effect::*;
-    use proptest::prelude::*;
+    use proptest::prelude::{Just, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
     const LIMITS: Limits = Limits {
         max_restarts: 3,
@@ -271,7 +271,7 @@ mod tests {
         }
     }
 
-    fn strategies() -> impl proptest::strategy::Strategy<Value = Strategy> {
+    fn strategies() -> impl proptest::prelude::Strategy<Value = Strategy> {
         prop_oneof![
             Just(Strategy::OneForOne),
             Just(Strategy::OneForAll),

@@ -306,7 +306,8 @@ fn op() -> impl Strategy<Value = Op> {
                 Op::Enqueue { ids, kind, priority, delay_ms, limit }
             }
         ),
-        8 => (0..3_u8, 1..5_u32, kinds).prop_map(|(worker, max, kind)| Op::Lease { worker, max, kind }),
+        8 => (0..3_u8, 1..5_u32, kinds)
+            .prop_map(|(worker, max, kind)| Op::Lease { worker, max, kind }),
         2 => (0..6_usize).prop_map(|ago| Op::Renew { ago }),
         5 => (0..6_usize).prop_map(|ago| Op::Complete { ago }),
         5 => (0..6_usize, any::<u32>()).prop_map(|(ago, jitter)| Op::Fail { ago, jitter }),

@@ -84,8 +84,8 @@ impl StorageBackend for Disk {
     }
 }
 
-/// What a disk may hold after power failed before step `at`: with all un-synced writes, with none of
-/// them, with every second one.
+/// What a disk may hold after power failed before step `at`: with all un-synced writes, with none
+/// of them, with every second one.
 fn images(start: &[u8], steps: &[Step], at: usize) -> Vec<Vec<u8>> {
     let synced = steps[..at].iter().rposition(|step| matches!(step, Step::Sync)).unwrap_or(0);
     let kept: [fn(usize) -> bool; 4] = [|_| true, |_| false, |n| n % 2 == 0, |n| n % 2 == 1];

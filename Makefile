@@ -1,0 +1,59 @@
+# The commands of the house. `make help` lists them.
+# Variables: ARGS, handed to the program (run), to cargo bench (bench) or to pytest (clients).
+
+CARGO ?= cargo
+ARGS ?=
+# Debug builds are not used: tests, `run` and benches share the release profile, so that
+# nothing large compiles twice.
+
+.DEFAULT_GOAL := help
+.PHONY: help run build deps test unit clients heavy check check-fast doc deny fix bench clean-data
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
+
+run: ## build and start a cluster on this machine (ARGS="--scale storage=5")
+	$(CARGO) run --release -- up $(ARGS)
+
+build: ## the program alone: target/release/mocks3
+	$(CARGO) build --release
+
+deps: ## what the tests need, into the ignored folder .deps/
+	tests/tools/install.sh clients consul
+
+test: ## everything required: installs, builds, cargo test, the client suite; minutes per part at the end
+	tests/tools/test.sh all
+
+unit: ## only the Rust tests
+	tests/tools/test.sh rust
+
+clients: ## only the client suite (ARGS="-k multipart -x")
+	tests/tools/test.sh clients $(ARGS)
+
+heavy: ## the long tests of tests/README.md, on demand
+	tests/tools/test.sh heavy $(ARGS)
+
+check: check-fast doc deny ## fmt, clippy -D warnings, docs, cargo deny; changes nothing
+
+check-fast: ## fmt and clippy only (what CI runs)
+	$(CARGO) fmt --check
+	$(CARGO) clippy --release --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --no-deps
+
+deny:
+	tests/tools/install.sh deny
+	.deps/cargo/bin/cargo-deny check bans licenses sources
+
+fix: ## format, and let clippy repair what it can
+	$(CARGO) fmt
+	$(CARGO) clippy --release --all-targets --fix --allow-dirty --allow-staged
+
+bench: ## throughput, latency and CPU per operation, beside SeaweedFS
+	tests/tools/install.sh clients
+	$(CARGO) build --release
+	$(CARGO) bench $(ARGS)
+
+clean-data: ## removes what failed client tests left in target/client-tests
+	rm -rf target/client-tests

@@ -1,0 +1,108 @@
+//! What the node settles with metadata, here an actor that writes down what it is told.
+
+use std::sync::Mutex;
+
+use super::*;
+use crate::actors::metadata::command::{AbortAnswer, Applied, Command};
+use crate::actors::metadata::query::{DataStatus, Query, QueryReply};
+use crate::actors::metadata::{self, MetadataReply};
+use crate::cluster::{ActorError, Call, Context, Service as Actors};
+
+const REFERENCED: DataId = DataId(1);
+const ORPHAN: DataId = DataId(2);
+const JUST_COMMITTED: DataId = DataId(3);
+const ABORTED: DataId = DataId(4);
+const FREED: DataId = DataId(5);
+
+#[derive(Clone, Default)]
+struct Catalog(Arc<Mutex<Vec<Command>>>);
+
+impl Actors for Catalog {
+    type Req = metadata::Message;
+    type State = ();
+
+    async fn start(&self, _: &mut Context) -> Result<(), ActorError> {
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: &mut Context,
+        call: Call<metadata::Message>,
+        (): &mut (),
+    ) -> Result<(), ActorError> {
+        let status = |id: &DataId| match *id {
+            REFERENCED => DataStatus::Referenced,
+            ABORTED => DataStatus::Aborted,
+            FREED => DataStatus::Freed,
+            _ => DataStatus::Unknown,
+        };
+        let answer = |id: &DataId| match *id {
+            JUST_COMMITTED => AbortAnswer::Referenced,
+            _ => AbortAnswer::Aborted,
+        };
+        call.reply.send(match call.request {
+            metadata::Message::Read(Query::DataStatus { data_ids }) => {
+                let statuses = data_ids.iter().map(status).collect();
+                MetadataReply::Read(Ok(QueryReply::DataStatus { statuses }))
+            }
+            metadata::Message::Apply(command) => {
+                self.0.lock().unwrap().push(command.clone());
+                MetadataReply::Applied(Ok(match command {
+                    Command::Abort { data_ids, .. } => {
+                        Applied::AbortedData { answers: data_ids.iter().map(answer).collect() }
+                    }
+                    Command::DropLocation { .. } => Applied::Location { live: true },
+                    _ => Applied::Done,
+                }))
+            }
+            _ => MetadataReply::Failed("not asked for".into()),
+        });
+        Ok(())
+    }
+}
+
+/// One test, so that there is one metadata actor in this process at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_registers_drops_orphans_and_reports_what_the_scrubber_finds() {
+    let catalog = Catalog::default();
+    let node = Node::start_with(|s| {
+        s.orphan_check = Duration::from_millis(100);
+        s.orphan_grace = Duration::from_millis(1500);
+        s.scrub_rest = Duration::from_millis(100);
+    })
+    .await;
+    let all = [REFERENCED, ORPHAN, JUST_COMMITTED, ABORTED, FREED];
+    for data_id in all {
+        node.write(data_id, &pattern(data_id.0 as usize, 500)).await.unwrap();
+    }
+    // Metadata comes late: nothing is dropped before it has spoken.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(node.stats().await.items, 5);
+    let shell = Shell::new(catalog.clone(), cluster());
+    let (metadata, _) = Actor::spawn(None, shell, ()).await.unwrap();
+    let told = |what: &dyn Fn(&Command) -> bool| catalog.0.lock().unwrap().iter().any(what);
+
+    let own = node.instance();
+    let registered = |c: &Command| matches!(c, Command::RegisterStorageNode { instance, .. } if *instance == own);
+    eventually("it registers", || async { told(&registered) }).await;
+    eventually("orphans go", || async { node.stats().await.items == 3 }).await;
+    for data_id in all {
+        let gone = [ORPHAN, ABORTED].contains(&data_id);
+        assert_eq!(node.info(data_id).await.is_none(), gone, "{data_id}");
+    }
+    let aborted = |c: &Command| {
+        matches!(c, Command::Abort { data_ids, .. }
+            if data_ids.contains(&ORPHAN) && !data_ids.contains(&ABORTED))
+    };
+    assert!(told(&aborted), "an orphan was dropped without being aborted first");
+
+    damage(&node.dir, &pattern(REFERENCED.0 as usize, 500));
+    let reported = |c: &Command| {
+        matches!(c, Command::DropLocation { data_id, instance, .. }
+            if *data_id == REFERENCED && *instance == own)
+    };
+    eventually("the scrubber finds the bad item", || async { told(&reported) }).await;
+    assert_eq!(node.info(FREED).await.map(|i| i.len), Some(500));
+    metadata.stop(None);
+}

@@ -1,0 +1,162 @@
+//! The upkeep of a storage node: compaction, scrubbing, reports of corrupt items, orphans. The
+//! rounds are tasks that the actor begins at its tick; what is due is decided in `maintenance`.
+//!
+//! - `UPKEEP-1` one round of each kind at a time; a round that fails or panics does not stop the
+//!   next;
+//! - `UPKEEP-2` metadata that does not answer holds up neither compaction nor requests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::Instant;
+
+use super::disk::Disk;
+use super::maintenance::{PAGE, Scrub, Sweep, aborted, judge};
+use super::store::{Error, ScrubCursor};
+use crate::actors::metadata::command::{Applied, Command};
+use crate::actors::metadata::query::{Query, QueryReply};
+use crate::actors::metadata::{Message, MetadataReply};
+use crate::cluster::{Cluster, Scope, To};
+use crate::types::{DataId, now_ms};
+
+/// How much compaction does before it looks up.
+const COMPACT_BYTES: u64 = 32 << 20;
+/// How many such steps a round makes at most.
+const COMPACT_STEPS: usize = 8;
+/// How long metadata may take for an answer.
+const CALL_LIMIT: Duration = Duration::from_secs(2);
+/// The first pause of a registration that failed, and the longest.
+const REGISTER_PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// Compaction and scrubbing; blocks.
+pub fn disk_round(disk: &Disk, scrub: &mut Scrub<ScrubCursor>) {
+    for _ in 0..COMPACT_STEPS {
+        match disk.store().compact_step(COMPACT_BYTES) {
+            Ok(progress) if progress.more => (),
+            Ok(_) => break,
+            Err(Error::Full) => break, // tried again at the next tick, when something was deleted
+            Err(error) => {
+                disk.judge(error);
+                break;
+            }
+        }
+    }
+    if let Some((cursor, max_bytes)) = scrub.due(Instant::now()) {
+        let step = disk.store().scrub_step(cursor, max_bytes);
+        step.corrupt.into_iter().for_each(|data_id| disk.note_corrupt(data_id));
+        scrub.advanced(Instant::now(), step.cursor, step.bytes_read);
+    }
+}
+
+/// What the node has to settle with metadata.
+pub struct Liaison {
+    /// The items.
+    pub disk: Arc<Disk>,
+    /// The way to metadata.
+    pub cluster: Cluster,
+}
+
+/// No answer, or one that does not fit; tried again in a later round.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NoAnswer(String);
+
+impl Liaison {
+    /// Makes this node a storage member; tries until it is done.
+    pub async fn register(&self) {
+        let mut pause = REGISTER_PAUSE.0;
+        loop {
+            let instance = self.cluster.instance().to_owned();
+            let command = Command::RegisterStorageNode { instance, now_ms: now_ms() };
+            match self.apply(command).await {
+                Ok(_) => return,
+                Err(error) => tracing::debug!(%error, "not registered yet"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(REGISTER_PAUSE.1);
+        }
+    }
+
+    /// Reports corrupt items and drops orphans, as far as due.
+    pub async fn round(&self, mut sweep: OwnedMutexGuard<Sweep>) {
+        if let Err(error) = self.report().await {
+            tracing::debug!(%error, "corrupt items could not be reported yet");
+        }
+        let disk = self.disk.clone();
+        let items = tokio::task::spawn_blocking(move || disk.stats().items).await.unwrap_or(0);
+        while sweep.due(Instant::now(), items) {
+            let cursor = sweep.cursor();
+            if let Err(error) = self.sweep_page(&mut sweep).await {
+                tracing::warn!(%error, "orphan check could not be done");
+                sweep.failed(cursor);
+            }
+        }
+    }
+
+    /// Tells metadata of each corrupt item: it is not offered any more, and made again.
+    async fn report(&self) -> Result<(), NoAnswer> {
+        for data_id in self.disk.unreported() {
+            let instance = self.cluster.instance().to_owned();
+            let command =
+                Command::DropLocation { data_id, instance, again: false, now_ms: now_ms() };
+            self.apply(command).await?;
+            self.disk.reported(data_id);
+        }
+        Ok(())
+    }
+
+    async fn sweep_page(&self, sweep: &mut Sweep) -> Result<(), NoAnswer> {
+        let (disk, after) = (self.disk.clone(), sweep.cursor());
+        let read = tokio::task::spawn_blocking(move || disk.store().ids_page(after, PAGE)).await;
+        let page = read.map_err(|e| NoAnswer(e.to_string()))?;
+        let old = sweep.page(page.into_iter().map(|(id, stored_at, _)| (id, stored_at)), now_ms());
+        if old.is_empty() {
+            return Ok(());
+        }
+        let statuses = match self.ask(Query::DataStatus { data_ids: old.clone() }).await? {
+            QueryReply::DataStatus { statuses } => statuses,
+            other => return Err(NoAnswer(format!("unexpected answer {other:?}"))),
+        };
+        let verdict = judge(&old, &statuses);
+        let mut delete = verdict.delete;
+        if !verdict.abort.is_empty() {
+            delete.extend(self.abort(verdict.abort).await?);
+        }
+        if !delete.is_empty() {
+            tracing::info!(count = delete.len(), "orphans dropped");
+            let disk = self.disk.clone();
+            let deleted = tokio::task::spawn_blocking(move || disk.delete(&delete)).await;
+            deleted.map_err(|e| NoAnswer(e.to_string()))?.map_err(|e| NoAnswer(e.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Aborts ids in metadata and says which of them are aborted now (MAINT-2).
+    async fn abort(&self, data_ids: Vec<DataId>) -> Result<Vec<DataId>, NoAnswer> {
+        let command = Command::Abort { data_ids: data_ids.clone(), now_ms: now_ms() };
+        match self.apply(command).await? {
+            Applied::AbortedData { answers } => Ok(aborted(&data_ids, &answers)),
+            other => Err(NoAnswer(format!("unexpected answer {other:?}"))),
+        }
+    }
+
+    async fn apply(&self, command: Command) -> Result<Applied, NoAnswer> {
+        match self.call(Message::Apply(command)).await? {
+            MetadataReply::Applied(Ok(applied)) => Ok(applied),
+            other => Err(NoAnswer(format!("unexpected answer {other:?}"))),
+        }
+    }
+
+    async fn ask(&self, query: Query) -> Result<QueryReply, NoAnswer> {
+        match self.call(Message::Read(query)).await? {
+            MetadataReply::Read(Ok(reply)) => Ok(reply),
+            other => Err(NoAnswer(format!("unexpected answer {other:?}"))),
+        }
+    }
+
+    async fn call(&self, message: Message) -> Result<MetadataReply, NoAnswer> {
+        let answer = self.cluster.call(&Scope::new(CALL_LIMIT), To::Any, message).await;
+        answer.map_err(|e| NoAnswer(e.to_string()))
+    }
+}

@@ -1,0 +1,110 @@
+//! The byte stream under a data connection, on both sides.
+//!
+//! [`dial`] and [`accepted`] are the only places that make one: TLS between nodes goes in there.
+//!
+//! - `STREAM-1` a peer that takes no bytes for the stall limit while some wait is given up.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+/// Connects to a peer's data plane.
+///
+/// # Errors
+/// Those of the connection, and `TimedOut` after `limit`.
+pub async fn dial(address: &str, limit: Duration, stall: Duration) -> io::Result<Paced<TcpStream>> {
+    let stream = tokio::time::timeout(limit, TcpStream::connect(address)).await??;
+    accepted(stream, stall)
+}
+
+/// Makes the stream of a connection that was accepted.
+///
+/// # Errors
+/// When the socket is gone already.
+pub fn accepted(stream: TcpStream, stall: Duration) -> io::Result<Paced<TcpStream>> {
+    stream.set_nodelay(true)?;
+    Ok(Paced::new(stream, stall))
+}
+
+/// A stream whose writes fail when nothing moves for too long (STREAM-1).
+pub struct Paced<S> {
+    inner: S,
+    stall: Duration,
+    timer: Pin<Box<Sleep>>,
+    armed: bool,
+}
+
+impl<S> Paced<S> {
+    /// Wraps a stream.
+    pub fn new(inner: S, stall: Duration) -> Self {
+        let timer = Box::pin(tokio::time::sleep(stall));
+        Paced { inner, stall, timer, armed: false }
+    }
+
+    /// Judges the outcome of an attempt to write.
+    fn pace<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        attempt: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if attempt.is_ready() {
+            self.armed = false;
+            return attempt;
+        }
+        if !self.armed {
+            self.armed = true;
+            self.timer.as_mut().reset(Instant::now() + self.stall);
+        }
+        ready!(self.timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes no bytes")))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let attempt = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.pace(cx, attempt)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let attempt = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.pace(cx, attempt)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let attempt = Pin::new(&mut self.inner).poll_flush(cx);
+        self.pace(cx, attempt)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let attempt = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.pace(cx, attempt)
+    }
+}

@@ -1,0 +1,354 @@
+//! The S3 edge: `s3s` parses, checks signatures and serialises; we translate to flows.
+//!
+//! One per node with a storage service. A request comes in through [`Edge::call`], is checked
+//! ([`access`], [`unsupported`]), runs in an actor of its own ([`api`]) and is answered with its
+//! request id. CORS is done here, around the operations.
+//!
+//! - `S3-1` nothing that we do not do is answered with success;
+//! - `S3-2` every answer carries `x-amz-request-id`, the id under which the cluster worked on it;
+//! - `S3-3` a request acts as the user whose key signed it, and reaches only this user's buckets.
+
+pub mod access;
+pub mod api;
+pub mod bucket;
+pub mod convert;
+pub mod cors;
+pub mod error;
+pub mod list;
+pub mod multipart;
+pub mod object;
+pub mod tagging;
+pub mod unsupported;
+pub mod upload;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use s3s::config::{S3Config, StaticConfigProvider};
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
+use tokio::sync::Semaphore;
+
+use crate::cluster::{Scope, TraceContext};
+use crate::config;
+use crate::objects::{Env, bucket as bucket_flow, request};
+
+use access::{Access, Auth, Hosts, Users};
+
+/// How long a request may take in all; its parts have tighter limits of their own.
+const REQUEST_LIMIT: Duration = Duration::from_secs(3600);
+/// The largest XML document, in bytes: 1,000 keys of 1 KiB, escaped, fit.
+const XML_BYTES: usize = 8 << 20;
+/// The largest file in a browser's form, in bytes: `s3s` holds it in memory.
+const FORM_FILE_BYTES: u64 = 16 << 20;
+/// How many forms are read at once, and how long one may take.
+const FORMS_AT_ONCE: usize = 2;
+const FORM_LIMIT: Duration = Duration::from_secs(60);
+
+/// Whether a request is S3's, and not the service's own JSON API.
+///
+/// Signed requests and browser forms for a bucket are S3; so is everything but `/health`, `/metrics`,
+/// `/openapi.json` and `/api/v1/**`.
+pub fn is_s3(parts: &Parts) -> bool {
+    let path = parts.uri.path();
+    let own = matches!(path, "/health" | "/metrics" | "/openapi.json" | "/api/v1")
+        || path.starts_with("/api/v1/");
+    !own || is_signed(parts) || is_form_for_bucket(parts)
+}
+
+fn is_signed(parts: &Parts) -> bool {
+    let by_header = parts.headers.get(header::AUTHORIZATION).is_some_and(|value| {
+        value.as_bytes().starts_with(b"AWS4-") || value.as_bytes().starts_with(b"AWS ")
+    });
+    let names = parts.uri.query().unwrap_or_default().split('&');
+    let mut names = names.map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name));
+    by_header
+        || names.any(|name| {
+            matches!(name, "X-Amz-Signature" | "X-Amz-Credential" | "AWSAccessKeyId")
+        })
+}
+
+fn is_form(parts: &Parts) -> bool {
+    let form = b"multipart/form-data";
+    let kind = parts.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    parts.method == Method::POST
+        && kind.is_some_and(|k| k.len() >= form.len() && k[..form.len()].eq_ignore_ascii_case(form))
+}
+
+fn is_form_for_bucket(parts: &Parts) -> bool {
+    let path = parts.uri.path();
+    is_form(parts) && !path.trim_start_matches('/').trim_end_matches('/').contains('/')
+}
+
+/// The S3 edge of one node. Cheap to clone.
+#[derive(Clone)]
+pub struct Edge {
+    service: S3Service,
+    env: Env,
+    hosts: Hosts,
+    forms: Arc<Semaphore>,
+}
+
+/// Makes the S3 edge.
+pub fn service(env: Env, config: &config::S3) -> Edge {
+    let (users, hosts) = (Arc::new(Users::new(config)), Hosts::new(config));
+    let operations = Operations {
+        env: env.clone(),
+        users: users.clone(),
+        region: config.region.as_str().into(),
+    };
+    let mut builder = S3ServiceBuilder::new(operations);
+    builder.set_auth(Auth(users.clone()));
+    builder.set_access(Access(users));
+    builder.set_host(hosts.clone());
+    let mut limits = S3Config::default();
+    limits.xml_max_body_size = XML_BYTES;
+    limits.post_object_max_file_size = FORM_FILE_BYTES;
+    limits.form_max_fields_size = 1 << 20;
+    limits.form_max_field_size = 64 << 10;
+    limits.form_max_parts = 100;
+    builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(limits))));
+    let forms = Arc::new(Semaphore::new(FORMS_AT_ONCE));
+    Edge { service: builder.build(), env, hosts, forms }
+}
+
+impl Edge {
+    /// Serves one request. Dropping the future ends the request.
+    pub async fn call<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let (mut parts, body) = request.into_parts();
+        let scope = scope_of(&parts.headers);
+        parts.extensions.insert(scope);
+        let asked = cors::Asked::of(&parts.method, &parts.headers);
+        let bucket = asked.as_ref().and_then(|_| self.bucket_of(&parts));
+        let (head, options) = (parts.method == Method::HEAD, parts.method == Method::OPTIONS);
+        let form = is_form(&parts);
+        let mut response = if options {
+            let preflight = self.preflight(&scope, asked.as_ref(), bucket.as_deref()).await;
+            preflight.unwrap_or_else(failed)
+        } else {
+            let body = s3s::Body::http_body_unsync(body);
+            let mut response = self.serve(Request::from_parts(parts, body), form).await;
+            if let (Some(asked), Some(bucket)) = (&asked, &bucket) {
+                let allowed = self.cors_headers(&scope, asked, bucket).await;
+                response.headers_mut().extend(allowed.unwrap_or_default());
+            }
+            response
+        };
+        if head && response.headers().contains_key(header::CONTENT_RANGE) {
+            let status = response.status_mut();
+            if *status == StatusCode::OK {
+                *status = StatusCode::PARTIAL_CONTENT; // which s3s does for GET only
+            }
+        }
+        stamp(response.headers_mut(), &scope);
+        response
+    }
+
+    async fn serve(&self, request: Request<s3s::Body>, form: bool) -> Response<Body> {
+        let served = async {
+            match self.service.call(request).await {
+                Ok(response) => response.map(Body::new),
+                Err(error) => {
+                    tracing::error!(?error, "the S3 service failed");
+                    failed(S3ErrorCode::InternalError.into())
+                }
+            }
+        };
+        if !form {
+            return served.await;
+        }
+        let waited = tokio::time::timeout(FORM_LIMIT, async {
+            let _turn = self.forms.acquire().await;
+            served.await
+        });
+        waited.await.unwrap_or_else(|_| failed(S3ErrorCode::RequestTimeout.into()))
+    }
+
+    /// Answers `OPTIONS`.
+    async fn preflight(
+        &self,
+        scope: &Scope,
+        asked: Option<&cors::Asked>,
+        bucket: Option<&str>,
+    ) -> S3Result<Response<Body>> {
+        let (asked, bucket) = asked.zip(bucket).ok_or_else(cors::not_a_preflight)?;
+        let found = bucket_flow::find(&self.env, scope, bucket).await.map_err(error::of)?;
+        let rules = found.cors.unwrap_or_default();
+        let rule = cors::find(&rules, asked).ok_or_else(cors::forbidden)?;
+        let mut response = Response::new(Body::empty());
+        *response.headers_mut() = cors::answer(rule, asked);
+        Ok(response)
+    }
+
+    /// The CORS headers of an actual answer, where a rule of the bucket allows the origin.
+    async fn cors_headers(
+        &self,
+        scope: &Scope,
+        asked: &cors::Asked,
+        bucket: &str,
+    ) -> Option<HeaderMap> {
+        let rules = bucket_flow::find(&self.env, scope, bucket).await.ok()?.cors?;
+        Some(cors::answer(cors::find(&rules, asked)?, asked))
+    }
+
+    fn bucket_of(&self, parts: &Parts) -> Option<String> {
+        let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let by_path = || parts.uri.path().split('/').nth(1).filter(|b| !b.is_empty());
+        host.and_then(|h| self.hosts.bucket(h)).or_else(|| by_path().map(str::to_owned))
+    }
+}
+
+/// An error made outside of `s3s`, as an answer.
+fn failed(error: S3Error) -> Response<Body> {
+    match error.to_http_response() {
+        Ok(response) => response.map(Body::new),
+        Err(_) => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            response
+        }
+    }
+}
+
+/// Marks an answer with its request (S3-2).
+fn stamp(headers: &mut HeaderMap, scope: &Scope) {
+    let id = format!("{:032X}", scope.request_id);
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        headers.insert("x-amz-id-2", value.clone());
+        headers.insert("x-amz-request-id", value);
+    }
+    headers.entry(header::SERVER).or_insert(HeaderValue::from_static("MockS3"));
+}
+
+/// The identity of a request: a fresh id, in the trace that the client gives (W3C `traceparent`).
+fn scope_of(headers: &HeaderMap) -> Scope {
+    let scope = Scope::new(REQUEST_LIMIT);
+    let given = headers.get("traceparent").and_then(|value| value.to_str().ok());
+    let trace = given.and_then(trace_of).unwrap_or(scope.trace);
+    Scope { trace, ..scope }
+}
+
+fn trace_of(text: &str) -> Option<TraceContext> {
+    let mut fields = text.split('-');
+    let (version, trace, span, flags) =
+        (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+    if version.len() != 2 || trace.len() != 32 || span.len() != 16 || flags.len() != 2 {
+        return None;
+    }
+    let trace_id = u128::from_str_radix(trace, 16).ok().filter(|&id| id != 0)?;
+    let span_id = u64::from_str_radix(span, 16).ok().filter(|&id| id != 0)?;
+    let sampled = u8::from_str_radix(flags, 16).ok()? & 1 == 1;
+    Some(TraceContext { trace_id, span_id, sampled })
+}
+
+/// What `s3s` calls: the operations, implemented in [`api`].
+pub struct Operations {
+    env: Env,
+    users: Arc<Users>,
+    region: Arc<str>,
+}
+
+/// What one operation has at hand.
+pub struct Cx {
+    /// The flows' surroundings.
+    pub env: Env,
+    /// Budget and identity of the request.
+    pub scope: Scope,
+    /// The user who asks.
+    pub caller: String,
+    /// The region that we say to be.
+    pub region: Arc<str>,
+}
+
+impl Operations {
+    /// Who asks, and in which scope.
+    fn context<T>(&self, req: &S3Request<T>) -> S3Result<Cx> {
+        let key = req.credentials.as_ref().map(|c| c.access_key.as_str());
+        let caller = self.users.name(key).ok_or(S3ErrorCode::AccessDenied)?.to_owned();
+        for name in ["x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner"] {
+            if req.headers.get(name).is_some_and(|owner| owner.as_bytes() != caller.as_bytes()) {
+                return Err(S3ErrorCode::AccessDenied.into()); // buckets of others are denied anyway
+            }
+        }
+        let scope = req.extensions.get::<Scope>().copied();
+        let scope = scope.unwrap_or_else(|| Scope::new(REQUEST_LIMIT));
+        Ok(Cx { env: self.env.clone(), scope, caller, region: self.region.clone() })
+    }
+
+    /// Runs an operation in an actor of its own.
+    async fn run<O: Send + 'static>(
+        &self,
+        kind: &'static str,
+        work: impl Future<Output = S3Result<S3Response<O>>> + Send + 'static,
+    ) -> S3Result<S3Response<O>> {
+        match request::run(&self.env, kind, work).await {
+            Ok(result) => result,
+            Err(request::Gone) => Err(error::slow_down("the request was ended")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(method: &str, uri: &str, header: Option<(&str, &str)>) -> Parts {
+        let mut builder = Request::builder().method(method).uri(uri);
+        if let Some((name, value)) = header {
+            builder = builder.header(name, value);
+        }
+        builder.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn signed_requests_and_forms_are_s3_and_only_our_own_paths_are_not() {
+        let signed = Some(("authorization", "AWS4-HMAC-SHA256 Credential=a/b"));
+        let bearer = Some(("authorization", "Bearer token"));
+        let form = Some(("content-type", "multipart/form-data; boundary=x"));
+        let rows = [
+            ("GET", "/health", None, false),
+            ("GET", "/metrics", None, false),
+            ("GET", "/openapi.json", None, false),
+            ("GET", "/api/v1/objects", None, false),
+            ("GET", "/api/v1", None, false),
+            ("GET", "/api/v1/objects", bearer, false),
+            ("GET", "/api/v1/objects", signed, true),
+            ("GET", "/health", signed, true),
+            ("GET", "/health/", None, true),
+            ("GET", "/healthy", None, true),
+            ("GET", "/api", None, true),
+            ("GET", "/api/v2/x", None, true),
+            ("GET", "/api/v10/x", None, true),
+            ("GET", "/", None, true),
+            ("GET", "/api/v1/x?X-Amz-Signature=1", None, true),
+            ("GET", "/api/v1/x?X-Amz-Credential=1", None, true),
+            ("GET", "/api/v1/x?prefix=X-Amz-Signature", None, false),
+            ("POST", "/api", form, true),
+            ("POST", "/health", form, true),
+            ("POST", "/api/v1/objects", form, false),
+            ("POST", "/api/v1/objects", None, false),
+            ("OPTIONS", "/bucket/key", None, true),
+        ];
+        for (method, uri, header, expected) in rows {
+            assert_eq!(is_s3(&parts(method, uri, header)), expected, "{method} {uri} {header:?}");
+        }
+    }
+
+    #[test]
+    fn a_trace_of_the_client_goes_on_and_a_malformed_one_is_left() {
+        let trace = trace_of("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").unwrap();
+        assert_eq!(trace.trace_id, 0x0af7651916cd43dd8448eb211c80319c);
+        assert_eq!((trace.span_id, trace.sampled), (0xb7ad6b7169203331, true));
+        for bad in ["", "00", "00-1-2-01", "00-00000000000000000000000000000000-b7ad6b7169203331-01"]
+        {
+            assert_eq!(trace_of(bad), None, "{bad}");
+        }
+    }
+}

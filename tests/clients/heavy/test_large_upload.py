@@ -1,0 +1,103 @@
+"""Heavy: a 5 GiB upload needs at most 64 MiB in any process; 10,000 parts make one object."""
+
+import hashlib
+import pathlib
+import threading
+
+import pytest
+
+from support.data import MIB, unique
+from support.s3 import client
+
+pytestmark = pytest.mark.timeout(3600)
+GIB = 1024 * MIB
+
+
+class Zeros:
+    """A body of any length that takes no memory; not quite zeros, so that blocks differ."""
+
+    def __init__(self, size):
+        self.size, self.at = size, 0
+
+    def __len__(self):
+        return self.size
+
+    def read(self, amount=-1):
+        left = self.size - self.at
+        amount = left if amount is None or amount < 0 else min(amount, left, MIB)
+        block = (self.at // MIB).to_bytes(8, "big") * (amount // 8 + 1)
+        self.at += amount
+        return block[:amount]
+
+    def seek(self, offset, whence=0):
+        self.at = {0: 0, 1: self.at, 2: self.size}[whence] + offset
+        return self.at
+
+    def tell(self):
+        return self.at
+
+
+def resident(pid):
+    """Peak of resident memory, without file pages, in bytes."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return (
+        int(next(line.split()[1] for line in status.splitlines() if line.startswith("RssAnon")))
+        * 1024
+    )
+
+
+class Peak:
+    """Watches the memory of the members from a thread."""
+
+    def __init__(self, members):
+        self.pids, self.peak, self._stop = [m["pid"] for m in members], {}, threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self):
+        while not self._stop.wait(0.1):
+            for pid in self.pids:
+                self.peak[pid] = max(self.peak.get(pid, 0), resident(pid))
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+
+
+def test_five_gibibytes_need_little_memory(own_cluster):
+    cluster, bucket = own_cluster(), unique("huge")
+    s3 = client(cluster.s3, read_timeout=3000, request_checksum_calculation="when_required")
+    s3.create_bucket(Bucket=bucket)
+    before = {m["pid"]: resident(m["pid"]) for m in cluster.members()}
+    with Peak(cluster.members()) as watch:
+        s3.put_object(Bucket=bucket, Key="k", Body=Zeros(5 * GIB))
+        digest, stream = hashlib.md5(), s3.get_object(Bucket=bucket, Key="k")["Body"]
+        for block in iter(lambda: stream.read(MIB), b""):
+            digest.update(block)
+    assert s3.head_object(Bucket=bucket, Key="k")["ETag"] == f'"{digest.hexdigest()}"'
+    grown = {pid: peak - before[pid] for pid, peak in watch.peak.items()}
+    assert max(grown.values()) <= 64 * MIB, grown
+
+
+def test_ten_thousand_parts_make_one_object(own_cluster):
+    cluster, bucket = own_cluster(), unique("parts")
+    s3 = client(cluster.s3, read_timeout=600)
+    s3.create_bucket(Bucket=bucket)
+    s3.put_object(Bucket=bucket, Key="part", Body=Zeros(5 * MIB).read() * 5)
+    names = {"Bucket": bucket, "Key": "k"}
+    names["UploadId"] = s3.create_multipart_upload(**names)["UploadId"]
+    parts = []
+    for number in range(1, 10_001):
+        done = s3.upload_part_copy(
+            **names, PartNumber=number, CopySource={"Bucket": bucket, "Key": "part"}
+        )
+        parts.append({"PartNumber": number, "ETag": done["CopyPartResult"]["ETag"]})
+    done = s3.complete_multipart_upload(**names, MultipartUpload={"Parts": parts})
+    assert done["ETag"].endswith('-10000"')
+    head = s3.head_object(Bucket=bucket, Key="k", PartNumber=9_999)
+    assert (head["ContentLength"], head["PartsCount"]) == (5 * MIB, 10_000)
+    last = s3.get_object(Bucket=bucket, Key="k", Range="bytes=-8")["Body"].read()
+    assert last == s3.get_object(Bucket=bucket, Key="part", Range="bytes=-8")["Body"].read()

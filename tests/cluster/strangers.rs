@@ -1,0 +1,100 @@
+//! Who knocks at the cluster port without being a member costs little and is shown out soon.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use mocks3::types::Service;
+
+use crate::harness::{Node, Observer, isolated, until};
+
+const JOIN: Duration = Duration::from_secs(10);
+const CLOSED: Duration = Duration::from_millis(3500);
+
+/// Waits until the other side closes, up to the limit.
+fn closed_after(stream: &mut TcpStream, limit: Duration) -> Option<Duration> {
+    let begun = Instant::now();
+    stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let mut buffer = [0u8; 256];
+    while begun.elapsed() < limit {
+        match stream.read(&mut buffer) {
+            Ok(0) => return Some(begun.elapsed()),
+            Ok(_) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return Some(begun.elapsed()),
+        }
+    }
+    None
+}
+
+#[test]
+fn garbage_at_the_cluster_port_is_closed_and_hurts_nobody() {
+    isolated("strangers::garbage_at_the_cluster_port_is_closed_and_hurts_nobody", || async {
+        let dir = tempfile::tempdir().unwrap();
+        let node = Node::start(&dir.path().join("m"), "metadata", &[]);
+        let observer = Observer::join(vec![node.address.clone()]).await;
+        until("it is a member", JOIN, || observer.peers() == ["metadata"]).await;
+        let inputs: [&[u8]; 5] = [
+            b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            &[0xff; 64],
+            &u64::MAX.to_be_bytes(),
+            &[0; 4],
+            &[0, 0, 0, 50, 1, 2, 3], // half a frame
+        ];
+        for input in inputs {
+            let mut stream = TcpStream::connect(&node.address).unwrap();
+            stream.write_all(input).unwrap();
+            assert!(closed_after(&mut stream, CLOSED).is_some(), "still open after {input:?}");
+        }
+        assert_eq!(observer.peers(), ["metadata"]);
+    });
+}
+
+#[test]
+fn sixty_giant_half_frames_cost_less_than_32_mib() {
+    isolated("strangers::sixty_giant_half_frames_cost_less_than_32_mib", || async {
+        let dir = tempfile::tempdir().unwrap();
+        let node = Node::start(&dir.path().join("m"), "metadata", &[]);
+        let observer = Observer::join(vec![node.address.clone()]).await;
+        until("it is a member", JOIN, || observer.peers() == ["metadata"]).await;
+        let before = node.rss_mib();
+        let mut most = before;
+        for announce in [(16u64 << 20).to_be_bytes().to_vec(), (16u32 << 20).to_be_bytes().to_vec()] {
+            let mut streams: Vec<TcpStream> =
+                (0..60).map(|_| TcpStream::connect(&node.address).unwrap()).collect();
+            for stream in &mut streams {
+                stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+                let _ = stream.write_all(&announce);
+                let _ = stream.write_all(&vec![7u8; (16 << 20) - 1]); // refused on the way: right
+            }
+            most = most.max(node.rss_mib());
+            for stream in &mut streams {
+                assert!(closed_after(stream, CLOSED).is_some(), "still open");
+            }
+        }
+        assert!(most < before + 32, "RSS went from {before} to {most} MiB");
+        assert_eq!(observer.peers(), ["metadata"]);
+    });
+}
+
+#[test]
+fn four_hundred_idle_sockets_change_nothing_for_the_members() {
+    isolated("strangers::four_hundred_idle_sockets_change_nothing_for_the_members", || async {
+        let dir = tempfile::tempdir().unwrap();
+        let node = Node::start(&dir.path().join("m"), "metadata", &[]);
+        let first = Observer::join(vec![node.address.clone()]).await;
+        until("it is a member", JOIN, || first.peers() == ["metadata"]).await;
+        let mut idle: Vec<TcpStream> =
+            (0..400).map(|_| TcpStream::connect(&node.address).unwrap()).collect();
+        let opened = Instant::now();
+        // a newcomer gets in while they sit there, and nobody is thrown out
+        let late = Node::start(&dir.path().join("q"), "queue", &[node.address.clone()]);
+        until("a newcomer joins", Duration::from_secs(3), || first.peers() == ["metadata", "queue"]).await;
+        assert!(first.cluster.is_live(&first.instance_of(Service::Metadata)));
+        drop(late);
+        for stream in &mut idle {
+            let left = CLOSED.saturating_sub(opened.elapsed()).max(Duration::from_millis(300));
+            assert!(closed_after(stream, left).is_some(), "an idle socket is still open");
+        }
+    });
+}
