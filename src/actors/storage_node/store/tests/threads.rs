@@ -98,10 +98,11 @@ fn compaction_leaves_the_chunks_of_uploads_under_way_alone() {
     check_contents(&store, &BTreeMap::from([(id(1), bytes)]));
 }
 
-/// Deletes item 1 as soon as somebody reads.
+/// Deletes item 1 as soon as somebody reads, and may write it again.
 #[derive(Default)]
 struct DeleteOnRead {
     store: Mutex<Option<SegmentStore>>,
+    again: AtomicBool,
 }
 
 impl DiskHook for DeleteOnRead {
@@ -110,17 +111,24 @@ impl DiskHook for DeleteOnRead {
             && let Some(store) = locked(&self.store).take()
         {
             store.delete(id(1)).expect("it is deleted");
+            if self.again.load(Ordering::Relaxed) {
+                store.put(id(1), &bytes_of(1, 200_000)).expect("it is stored");
+            }
         }
         Ok(())
     }
 }
 
 #[test]
-fn an_item_deleted_while_it_is_read_is_not_called_corrupt() {
+fn an_item_deleted_or_replaced_while_it_is_read_is_not_called_corrupt() {
     let dir = TempDir::new().expect("a directory");
     let hook = Arc::new(DeleteOnRead::default());
     let store = open(dir.path(), &Options { hook: Some(hook.clone()), ..quick() });
     store.put(id(1), &bytes_of(1, 200_000)).expect("it is stored");
+    *locked(&hook.store) = Some(store.clone());
+    hook.again.store(true, Ordering::Relaxed);
+    assert_eq!(read(&store, id(1)).expect("it is read"), bytes_of(1, 200_000));
+    hook.again.store(false, Ordering::Relaxed);
     *locked(&hook.store) = Some(store.clone());
     assert!(matches!(read(&store, id(1)), Err(Error::NotFound(_))));
     assert_eq!(store.stats().corrupt, 0);
