@@ -13,6 +13,7 @@ pub mod api;
 pub mod bucket;
 pub mod convert;
 pub mod cors;
+pub mod documents;
 pub mod error;
 pub mod list;
 pub mod multipart;
@@ -42,6 +43,8 @@ use access::{Access, Auth, Hosts, Users};
 const REQUEST_LIMIT: Duration = Duration::from_secs(3600);
 /// The largest XML document, in bytes: 1,000 keys of 1 KiB, escaped, fit.
 const XML_BYTES: usize = 8 << 20;
+/// How long a document may take to come.
+const DOCUMENT_LIMIT: Duration = Duration::from_secs(30);
 /// The largest file in a browser's form, in bytes: `s3s` holds it in memory.
 const FORM_FILE_BYTES: u64 = 16 << 20;
 /// How many forms are read at once, and how long one may take.
@@ -133,8 +136,10 @@ impl Edge {
             let preflight = self.preflight(&scope, asked.as_ref(), bucket.as_deref()).await;
             preflight.unwrap_or_else(failed)
         } else {
-            let body = s3s::Body::http_body_unsync(body);
-            let mut response = self.serve(Request::from_parts(parts, body), form).await;
+            let mut response = match body_of(&parts, body).await {
+                Ok(body) => self.serve(Request::from_parts(parts, body), form).await,
+                Err(error) => failed(error),
+            };
             if let (Some(asked), Some(bucket)) = (&asked, &bucket) {
                 let allowed = self.cors_headers(&scope, asked, bucket).await;
                 response.headers_mut().extend(allowed.unwrap_or_default());
@@ -166,7 +171,7 @@ impl Edge {
         }
         let waited = tokio::time::timeout(FORM_LIMIT, async {
             let _turn = self.forms.acquire().await;
-            served.await
+            form_answer(served.await).await
         });
         waited.await.unwrap_or_else(|_| failed(S3ErrorCode::RequestTimeout.into()))
     }
@@ -205,6 +210,20 @@ impl Edge {
     }
 }
 
+/// The body as `s3s` takes it; documents with a digest are read and checked before.
+async fn body_of<B>(parts: &Parts, body: B) -> S3Result<s3s::Body>
+where
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    if !documents::has_digest(parts) {
+        return Ok(s3s::Body::http_body_unsync(body));
+    }
+    let read = documents::read(body, &parts.headers, XML_BYTES);
+    let bytes = tokio::time::timeout(DOCUMENT_LIMIT, read).await;
+    bytes.map_err(|_| S3ErrorCode::RequestTimeout)?.map(s3s::Body::from)
+}
+
 /// An error made outside of `s3s`, as an answer.
 fn failed(error: S3Error) -> Response<Body> {
     match error.to_http_response() {
@@ -215,6 +234,21 @@ fn failed(error: S3Error) -> Response<Body> {
             response
         }
     }
+}
+
+/// A form that breaks its policy is denied, as in S3; `s3s` calls the policy invalid.
+async fn form_answer(response: Response<Body>) -> Response<Body> {
+    if response.status() != StatusCode::BAD_REQUEST {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let bytes = axum::body::to_bytes(body, 64 << 10).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    if text.contains("<Code>InvalidPolicyDocument</Code>") && text.contains("Policy condition") {
+        let text = "Invalid according to Policy: Policy Condition failed";
+        return failed(S3Error::with_message(S3ErrorCode::AccessDenied, text));
+    }
+    Response::from_parts(parts, Body::from(bytes))
 }
 
 /// Marks an answer with its request (S3-2).
