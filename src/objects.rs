@@ -1,15 +1,16 @@
 //! The flows of the object store: PUT, GET, DELETE, COPY, multipart, LIST; one file a flow.
 //!
-//! Called by the S3 edge, the JSON API and the executors of queue tasks; they call the metadata actor
-//! and the storage nodes. What is decided (placement, quorum, ranges, conditions, checksums) is plain
-//! code in files of its own; the flows only drive it. A flow owns nothing that outlives its request
-//! but the clean-up of data whose commit failed ([`abort`]).
+//! Called by the S3 edge, the JSON API and the executors of queue tasks; they call the metadata
+//! actor and the storage nodes. What is decided (placement, quorum, ranges, conditions,
+//! checksums) is plain code in files of its own; the flows only drive it. A flow owns nothing
+//! that outlives its request but the clean-up of data whose commit failed ([`abort`]).
 //!
 //! - `FLOW-1` an upload is acknowledged only when W of the N chosen nodes hold it (durable as
 //!   `storage.durability` says) and metadata has committed it; W is computed from N;
-//! - `FLOW-2` data whose commit failed or is unknown are first aborted in metadata; only the clean-up
-//!   task that this writes deletes bytes;
-//! - `FLOW-3` bytes that a client gets were checked against their checksum by the node that sent them;
+//! - `FLOW-2` data whose commit failed or is unknown are first aborted in metadata; only the
+//!   clean-up task that this writes deletes bytes;
+//! - `FLOW-3` bytes that a client gets were checked against their checksum by the node that sent
+//!   them;
 //! - `FLOW-4` no flow holds more than a few chunks of a body in memory.
 
 pub mod abort;

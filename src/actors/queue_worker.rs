@@ -147,9 +147,42 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// A queue service over this file; `changed` wakes the workers after every batch.
+    /// A queue service over this file; `changed` wakes the workers when there may be work.
     pub fn new(path: PathBuf, changed: Arc<Notify>) -> Self {
         Queue { path, turn: Turn::default(), changed }
+    }
+
+    fn submit(&self, state: &State, command: Command, reply: Reply<Message>) {
+        let wakes = may_bring_work(&command).then(|| self.changed.clone());
+        state.committer.submit(command, move |result| {
+            match result {
+                Ok(outcome) => reply.send(QueueReply::Applied(outcome)),
+                Err(CommitError::Overload) => reply.refuse(Nack::Overload),
+                Err(CommitError::Harmless(why)) => reply.send(QueueReply::Failed(why)),
+            }
+            if let Some(changed) = wakes {
+                changed.notify_waiters();
+            }
+        });
+    }
+}
+
+/// Whether a worker may find a task after this command. A lease must not count: workers that wake
+/// each other by asking would never rest.
+fn may_bring_work(command: &Command) -> bool {
+    match command {
+        Command::Enqueue { .. }
+        | Command::Fail { .. }
+        | Command::Release { .. }
+        | Command::Retry { .. }
+        | Command::SetStatus { .. }
+        | Command::WorkerDied { .. } => true,
+        Command::Lease { .. }
+        | Command::Renew { .. }
+        | Command::Complete { .. }
+        | Command::Cancel { .. }
+        | Command::ExpireLeases { .. }
+        | Command::Purge { .. } => false,
     }
 }
 
@@ -165,7 +198,7 @@ impl Service for Queue {
     const TICK: Option<Duration> = Some(Duration::from_secs(1));
 
     async fn start(&self, cx: &mut Context) -> Result<State, ActorError> {
-        let (path, changed) = (self.path.clone(), self.changed.clone());
+        let path = self.path.clone();
         let (tx, rx) = tokio::sync::oneshot::channel();
         let open = move || -> Result<Indexed, StoreError> {
             let store = Arc::new(QueueStore::open(&path)?);
@@ -173,8 +206,7 @@ impl Service for Queue {
             let _ = tx.send(store.clone());
             Ok(Indexed { store, applied })
         };
-        let wake = move || changed.notify_waiters();
-        let committer = Committer::start(&self.turn, cx.fail(), open, wake).await?;
+        let committer = Committer::start(&self.turn, cx.fail(), open, || ()).await?;
         Ok(State { committer, store: rx.await? })
     }
 
@@ -186,7 +218,7 @@ impl Service for Queue {
     ) -> Result<(), ActorError> {
         let reply = call.reply;
         match call.request {
-            Message::Apply(command) => submit(state, command, reply),
+            Message::Apply(command) => self.submit(state, command, reply),
             Message::Get { id } => {
                 read(cx, state, reply, move |s| Ok(QueueReply::Task(s.get(&id)?)));
             }
@@ -202,7 +234,12 @@ impl Service for Queue {
     async fn tick(&self, _cx: &mut Context, state: &mut State) -> Result<(), ActorError> {
         let now = now_ms();
         let before = now.saturating_sub(KEEP_FINISHED.as_millis() as u64);
-        state.committer.submit(Command::ExpireLeases { now_ms: now }, |_| ()); // QUEUE-2
+        let changed = self.changed.clone();
+        state.committer.submit(Command::ExpireLeases { now_ms: now }, move |result| {
+            if matches!(result, Ok(Outcome::TakenBack { waiting: 1.., .. })) {
+                changed.notify_waiters();
+            }
+        }); // QUEUE-2
         let purge = Command::Purge { finished_before_ms: before, keep: KEEP_AT_MOST };
         state.committer.submit(purge, |_| ());
         Ok(())
@@ -211,14 +248,6 @@ impl Service for Queue {
     fn observe(&self, state: &State) -> serde_json::Value {
         serde_json::json!({ "commands_waiting": state.committer.waiting() })
     }
-}
-
-fn submit(state: &State, command: Command, reply: Reply<Message>) {
-    state.committer.submit(command, move |result| match result {
-        Ok(outcome) => reply.send(QueueReply::Applied(outcome)),
-        Err(CommitError::Overload) => reply.refuse(Nack::Overload),
-        Err(CommitError::Harmless(why)) => reply.send(QueueReply::Failed(why)),
-    });
 }
 
 fn read(

@@ -58,6 +58,24 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, what)
     }
 
+    /// 409: at odds with the present state.
+    pub fn conflict(what: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, what)
+    }
+
+    /// 501: not offered, and why.
+    pub fn not_implemented(what: impl Into<String>, why: impl Into<String>) -> Self {
+        let reason = Some(why.into());
+        ApiError { reason, ..Self::new(StatusCode::NOT_IMPLEMENTED, what) }
+    }
+
+    /// 413: larger than the limit.
+    pub fn too_large(limit_bytes: u64) -> Self {
+        let reason = Some(format!("the limit is {limit_bytes} bytes"));
+        let (status, field) = (StatusCode::PAYLOAD_TOO_LARGE, Some("body".into()));
+        ApiError { reason, field, ..Self::new(status, "body is too large") }
+    }
+
     /// 503: overload.
     pub fn overload(why: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, why)
@@ -87,7 +105,8 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response<Body> {
         let status = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, axum::Json(self)).into_response();
+        let mut response = (status, axum::Json(&self)).into_response();
+        response.extensions_mut().insert(self); // the frame puts the id of the request into it
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -53,8 +53,8 @@ const FORM_LIMIT: Duration = Duration::from_secs(60);
 
 /// Whether a request is S3's, and not the service's own JSON API.
 ///
-/// Signed requests and browser forms for a bucket are S3; so is everything but `/health`, `/metrics`,
-/// `/openapi.json` and `/api/v1/**`.
+/// Signed requests and browser forms for a bucket are S3; so is everything but `/health`,
+/// `/metrics`, `/openapi.json` and `/api/v1/**`.
 pub fn is_s3(parts: &Parts) -> bool {
     let path = parts.uri.path();
     let own = matches!(path, "/health" | "/metrics" | "/openapi.json" | "/api/v1")
@@ -69,9 +69,8 @@ fn is_signed(parts: &Parts) -> bool {
     let names = parts.uri.query().unwrap_or_default().split('&');
     let mut names = names.map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name));
     by_header
-        || names.any(|name| {
-            matches!(name, "X-Amz-Signature" | "X-Amz-Credential" | "AWSAccessKeyId")
-        })
+        || names
+            .any(|name| matches!(name, "X-Amz-Signature" | "X-Amz-Credential" | "AWSAccessKeyId"))
 }
 
 fn is_form(parts: &Parts) -> bool {
@@ -92,17 +91,15 @@ pub struct Edge {
     service: S3Service,
     env: Env,
     hosts: Hosts,
+    region: Arc<str>,
     forms: Arc<Semaphore>,
 }
 
 /// Makes the S3 edge.
 pub fn service(env: Env, config: &config::S3) -> Edge {
     let (users, hosts) = (Arc::new(Users::new(config)), Hosts::new(config));
-    let operations = Operations {
-        env: env.clone(),
-        users: users.clone(),
-        region: config.region.as_str().into(),
-    };
+    let region: Arc<str> = config.region.as_str().into();
+    let operations = Operations { env: env.clone(), users: users.clone(), region: region.clone() };
     let mut builder = S3ServiceBuilder::new(operations);
     builder.set_auth(Auth(users.clone()));
     builder.set_access(Access(users));
@@ -115,7 +112,7 @@ pub fn service(env: Env, config: &config::S3) -> Edge {
     limits.form_max_parts = 100;
     builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(limits))));
     let forms = Arc::new(Semaphore::new(FORMS_AT_ONCE));
-    Edge { service: builder.build(), env, hosts, forms }
+    Edge { service: builder.build(), env, hosts, region, forms }
 }
 
 impl Edge {
@@ -135,6 +132,8 @@ impl Edge {
         let mut response = if options {
             let preflight = self.preflight(&scope, asked.as_ref(), bucket.as_deref()).await;
             preflight.unwrap_or_else(failed)
+        } else if access::has_foreign_region(&parts) {
+            self.wrong_region()
         } else {
             let mut response = match body_of(&parts, body).await {
                 Ok(body) => self.serve(Request::from_parts(parts, body), form).await,
@@ -153,6 +152,14 @@ impl Edge {
             }
         }
         stamp(response.headers_mut(), &scope);
+        response
+    }
+
+    fn wrong_region(&self) -> Response<Body> {
+        let mut response = Response::new(Body::from(error::wrong_region(&self.region)));
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        let xml = HeaderValue::from_static("application/xml");
+        response.headers_mut().insert(header::CONTENT_TYPE, xml);
         response
     }
 
@@ -380,7 +387,8 @@ mod tests {
         let trace = trace_of("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").unwrap();
         assert_eq!(trace.trace_id, 0x0af7651916cd43dd8448eb211c80319c);
         assert_eq!((trace.span_id, trace.sampled), (0xb7ad6b7169203331, true));
-        for bad in ["", "00", "00-1-2-01", "00-00000000000000000000000000000000-b7ad6b7169203331-01"]
+        for bad in
+            ["", "00", "00-1-2-01", "00-00000000000000000000000000000000-b7ad6b7169203331-01"]
         {
             assert_eq!(trace_of(bad), None, "{bad}");
         }

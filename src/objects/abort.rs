@@ -3,11 +3,11 @@
 //! Used by the write flows. [`Guard`] stands for data that may lie on storage nodes without a row;
 //! dropping it, for whatever reason (error, client gone, actor killed), begins the abort.
 //!
-//! - `ABORT-1` every data id that was offered to a storage node is either committed or aborted, unless
-//!   this process dies or metadata stays away for `abort_limit`: then the orphan check of the storage
-//!   nodes finds it;
-//! - `ABORT-2` an abort is sent again until metadata answers; its answer `Referenced` means that the
-//!   commit did happen.
+//! - `ABORT-1` every data id that was offered to a storage node is either committed or aborted,
+//!   unless this process dies or metadata stays away for `abort_limit`: then the orphan check of
+//!   the storage nodes finds it;
+//! - `ABORT-2` an abort is sent again until metadata answers; its answer `Referenced` means that
+//!   the commit did happen.
 
 use std::time::Duration;
 

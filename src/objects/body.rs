@@ -1,9 +1,10 @@
-//! A body on its way in: the client's stream, what was said about it, and its check while it passes.
+//! A body on its way in: the client's stream, what was said about it, and its check while it
+//! passes.
 //!
 //! Made by the S3 edge (and by copies, from a read); taken by the write flow.
 //!
-//! - `BODY-1` [`Intake::finish`] succeeds only for a body that came whole and matches everything that
-//!   was said about it;
+//! - `BODY-1` [`Intake::finish`] succeeds only for a body that came whole and matches everything
+//!   that was said about it;
 //! - `BODY-2` chunks are at most [`CHUNK_BYTES`], and at least that but for the last.
 
 use std::pin::Pin;

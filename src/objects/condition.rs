@@ -1,11 +1,12 @@
 //! Conditions on reads and on the source of copies, as S3 evaluates them.
 //!
 //! Used by the read and copy flows. Plain functions over the row's ETag and time. Conditions on
-//! writes are [`Precondition`](crate::actors::metadata::command::Precondition), decided by metadata.
+//! writes are [`Precondition`](crate::actors::metadata::command::Precondition), decided by
+//! metadata.
 //! Source: RFC 9110 section 13, and the table in the S3 page of GetObject.
 //!
-//! - `COND-1` where `If-Match` holds, `If-Unmodified-Since` is not looked at; where `If-None-Match`
-//!   is given, `If-Modified-Since` is not looked at;
+//! - `COND-1` where `If-Match` holds, `If-Unmodified-Since` is not looked at; where
+//!   `If-None-Match` is given, `If-Modified-Since` is not looked at;
 //! - `COND-2` times compare in whole seconds, since that is all that HTTP dates carry.
 
 use crate::types::UnixMillis;

@@ -2,8 +2,8 @@
 //!
 //! Called by the S3 edge, the JSON API and queue tasks.
 //!
-//! - `DELETE-1` a delete whose answer was lost may be sent again by the client; here it is sent again
-//!   under the same request number, which metadata applies once.
+//! - `DELETE-1` a delete whose answer was lost may be sent again by the client; here it is sent
+//!   again under the same request number, which metadata applies once.
 
 use crate::actors::metadata::command::{Applied, Command, DeleteItem, DeletedItem, MAX_ITEMS};
 use crate::actors::metadata::model::Refused;

@@ -1,5 +1,5 @@
-//! The checksums of a body: MD5 and CRC-64/NVME always, one more where the client chose one; and the
-//! checksum of a multipart object from those of its parts.
+//! The checksums of a body: MD5 and CRC-64/NVME always, one more where the client chose one; and
+//! the checksum of a multipart object from those of its parts.
 //!
 //! Used by the write and multipart flows and by the S3 edge. Plain code.
 //! Source: the S3 user guide, "Checking object integrity".
@@ -216,7 +216,8 @@ mod tests {
 
     #[test]
     fn a_composite_checksum_covers_the_checksums_and_counts_the_parts() {
-        let parts = [value(ChecksumAlgorithm::Sha256, b"a"), value(ChecksumAlgorithm::Sha256, b"b")];
+        let parts =
+            [value(ChecksumAlgorithm::Sha256, b"a"), value(ChecksumAlgorithm::Sha256, b"b")];
         let list = parts.iter().map(|p| (Some(p.as_str()), 1));
         let got = combine(ChecksumAlgorithm::Sha256, ChecksumType::Composite, list).unwrap();
         let raw: Vec<u8> = parts.iter().flat_map(|p| BASE64_STANDARD.decode(p).unwrap()).collect();
@@ -232,7 +233,8 @@ mod tests {
         ) {
             for algorithm in &ALL[..3] {
                 let values: Vec<_> = parts.iter().map(|p| value(*algorithm, p)).collect();
-                let list = values.iter().zip(&parts).map(|(v, p)| (Some(v.as_str()), p.len() as u64));
+                let list = values.iter().zip(&parts);
+                let list = list.map(|(v, p)| (Some(v.as_str()), p.len() as u64));
                 let got = combine(*algorithm, ChecksumType::FullObject, list).unwrap();
                 prop_assert_eq!(got.value, value(*algorithm, &parts.concat()));
             }

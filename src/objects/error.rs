@@ -1,7 +1,7 @@
 //! What a flow tells its caller when it cannot do what was asked.
 //!
-//! Variants are split by what the caller can do: mend the request, try again, or give up. The S3 edge
-//! (`http/s3/error.rs`) and the JSON APIs turn them into codes.
+//! Variants are split by what the caller can do: mend the request, try again, or give up. The S3
+//! edge (`http/s3/error.rs`) and the JSON APIs turn them into codes.
 
 use crate::actors::metadata::model::Refused;
 use crate::cluster::CallError;

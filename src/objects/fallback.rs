@@ -1,11 +1,11 @@
 //! The way to objects that are not here: what the flows ask of the third-party service.
 //!
-//! Implemented outside of this room and handed in by `node`; asked by the read flow only for buckets
-//! whose switch is on.
+//! Implemented outside of this room and handed in by `node`; asked by the read flow only for
+//! buckets whose switch is on.
 //!
-//! - `FALL-1` with `expect`, an implementation returns an object only after size and MD5 of what it
-//!   will stream have been found equal; without, what it streams is what its source declared, or the
-//!   stream ends in an error;
+//! - `FALL-1` with `expect`, an implementation returns an object only after size and MD5 of what
+//!   it will stream have been found equal; without, what it streams is what its source declared,
+//!   or the stream ends in an error;
 //! - `FALL-2` saving the object here is the implementation's work, in the background, under a
 //!   precondition (`StillAbsent`, `StillRow`) that never overwrites a newer row or a delete.
 

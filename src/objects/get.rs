@@ -2,8 +2,8 @@
 //!
 //! Called by the S3 edge, the JSON API and the copy flows.
 //!
-//! - `GET-1` nothing is answered before the first bytes are at hand: what can fail early fails with
-//!   an error, not with a broken body;
+//! - `GET-1` nothing is answered before the first bytes are at hand: what can fail early fails
+//!   with an error, not with a broken body;
 //! - `GET-2` where no copy of a row can be read, metadata is asked once more (it may have been
 //!   overwritten meanwhile), then the fallback, which must give the very bytes of the row;
 //! - `GET-3` all pages of the part list are taken before the first byte is given.
@@ -139,12 +139,10 @@ async fn look(env: &Env, scope: &Scope, request: &GetRequest) -> Result<Looked, 
         Found::Object { info, parts, more_parts } => {
             Ok(Looked { bucket, info: *info, source: Source::Parts(parts, more_parts) })
         }
-        Found::DeleteMarker { version_id, last_modified_ms, .. } => {
-            Err(match request.version_id {
-                Some(_) => Refused::MethodNotAllowed { version_id, last_modified_ms }.into(),
-                None => FlowError::DeleteMarker { version_id, last_modified_ms },
-            })
-        }
+        Found::DeleteMarker { version_id, last_modified_ms, .. } => Err(match request.version_id {
+            Some(_) => Refused::MethodNotAllowed { version_id, last_modified_ms }.into(),
+            None => FlowError::DeleteMarker { version_id, last_modified_ms },
+        }),
         Found::NoSuchVersion => Err(Refused::NoSuchVersion.into()),
         Found::Absent if bucket.fallback && request.version_id.is_none() => {
             let object = ask_outside(env, scope, request, None).await;

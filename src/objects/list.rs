@@ -1,7 +1,8 @@
-//! LIST: objects, versions and uploads of a bucket, pages joined until the client's limit is reached.
+//! LIST: objects, versions and uploads of a bucket, pages joined until the client's limit is
+//! reached.
 //!
-//! Called by the S3 edge and the JSON API. Metadata cuts its pages by bytes; a client's page is up to
-//! 1,000 lines.
+//! Called by the S3 edge and the JSON API. Metadata cuts its pages by bytes; a client's page is
+//! up to 1,000 lines.
 //!
 //! - `LIST-1` `next` is set exactly where more follows.
 

@@ -4,8 +4,8 @@
 //! (COMMAND-2), so that one whose fate is unknown may be sent again.
 //!
 //! - `META-CALL-1` an answer or an error comes within `metadata_timeout`;
-//! - `META-CALL-2` [`ApplyError::Unknown`] is said exactly where a command may have been applied and
-//!   no answer came.
+//! - `META-CALL-2` [`ApplyError::Unknown`] is said exactly where a command may have been applied
+//!   and no answer came.
 
 use std::time::Duration;
 

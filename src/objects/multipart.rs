@@ -1,6 +1,7 @@
 //! Multipart uploads: parts are data items of their own; completing makes one row of them.
 //!
-//! Called by the S3 edge. Part lists live in metadata; completing sends ranges of numbers and a digest.
+//! Called by the S3 edge. Part lists live in metadata; completing sends ranges of numbers and a
+//! digest.
 //!
 //! - `MULTI-1` completing names exactly the parts that the client listed: the digest over their
 //!   numbers and ETags is checked by metadata in the same step;
@@ -138,8 +139,7 @@ pub async fn put_part(
         (Some(wanted), None) => expect.algorithm = Some(wanted),
         _ => {}
     }
-    let Stored { guard, data, sums } =
-        write::store(env, scope, &members, upload, expect).await?;
+    let Stored { guard, data, sums } = write::store(env, scope, &members, upload, expect).await?;
     let now_ms = now_ms();
     let command = Command::AddPart {
         bucket: target.bucket,
@@ -216,8 +216,8 @@ fn listed_digest(parts: &[ListedPart]) -> Result<[u8; 16], FlowError> {
     Ok(parts_digest(selection))
 }
 
-/// Holds the client's list against the stored parts as far as checksums and sizes go, and gives the
-/// checksum of the whole. Numbers, order, ETags and least sizes are metadata's to check.
+/// Holds the client's list against the stored parts as far as checksums and sizes go, and gives
+/// the checksum of the whole. Numbers, order, ETags and least sizes are metadata's to check.
 fn check_listed(
     upload: &UploadInfo,
     stored: &[UploadPart],
@@ -268,7 +268,8 @@ pub async fn abort(env: &Env, scope: &Scope, target: UploadRef) -> Result<(), Fl
     Ok(())
 }
 
-/// The upload and some of its parts, with numbers above `after_no`; the flag says that more follow.
+/// The upload and some of its parts, with numbers above `after_no`; the flag says that more
+/// follow.
 ///
 /// # Errors
 /// See [`FlowError`].

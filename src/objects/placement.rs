@@ -3,7 +3,8 @@
 //! Used by the write flow. Plain functions; liveness comes in as a value.
 //!
 //! - `PLACE-1` N and W depend on the members and the settings alone, never on who is alive now;
-//! - `PLACE-2` the same data id gets the same nodes from the same members, in any order of members;
+//! - `PLACE-2` the same data id gets the same nodes from the same members, in any order of
+//!   members;
 //! - `PLACE-3` another member joining moves no more than its share (rendezvous hashing).
 
 use crate::config::Quorum;
@@ -66,8 +67,8 @@ impl Plan {
     }
 }
 
-/// The order in which copies are read: the own node first, then the others from a start that spreads
-/// the load by data id; nodes out of reach are left out.
+/// The order in which copies are read: the own node first, then the others from a start that
+/// spreads the load by data id; nodes out of reach are left out.
 pub fn read_order(
     locations: &[InstanceId],
     own: &str,

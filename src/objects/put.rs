@@ -139,10 +139,7 @@ pub(super) async fn commit(
 }
 
 /// The row of a `Committed` answer.
-pub(super) fn written(
-    applied: Applied,
-    checksum: Option<Checksum>,
-) -> Result<Written, FlowError> {
+pub(super) fn written(applied: Applied, checksum: Option<Checksum>) -> Result<Written, FlowError> {
     match applied {
         Applied::Committed { version_id, etag, size, last_modified_ms, .. } => {
             Ok(Written { version_id, etag, size, last_modified_ms, checksum })

@@ -1,6 +1,7 @@
 //! Tags of objects. Metadata only.
 //!
-//! Called by the S3 edge and the JSON API; tags are read with the object's row ([`get`](super::get)).
+//! Called by the S3 edge and the JSON API; tags are read with the object's row
+//! ([`get`](super::get)).
 
 use crate::actors::metadata::command::{Applied, Command};
 use crate::actors::metadata::model::Tag;

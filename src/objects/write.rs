@@ -179,7 +179,8 @@ impl Job<'_> {
         Lane { node, chunks, done: AbortOnDropHandle::new(tokio::spawn(task)) }
     }
 
-    /// Hands a chunk to every lane; leaves lanes that fail, and those that stall while W go on (WRITE-2).
+    /// Hands a chunk to every lane; leaves lanes that fail, and those that stall while W go on
+    /// (WRITE-2).
     async fn send(&self, lanes: &mut Vec<Lane>, chunk: Bytes) -> Result<(), FlowError> {
         let quorum = self.plan.quorum;
         let mut sends: FuturesUnordered<_> = lanes
@@ -246,8 +247,8 @@ struct Race<T> {
     bad: Vec<(InstanceId, CopyError)>,
 }
 
-/// Waits for all, but no longer than `straggler_wait` once `quorum` succeeded, nor once it cannot be
-/// reached any more.
+/// Waits for all, but no longer than `straggler_wait` once `quorum` succeeded, nor once it cannot
+/// be reached any more.
 async fn race<T>(
     mut futures: FuturesUnordered<impl Future<Output = (InstanceId, Result<T, CopyError>)>>,
     quorum: usize,
@@ -343,7 +344,10 @@ mod tests {
     async fn a_straggler_is_waited_for_only_a_little_once_the_quorum_is_there() {
         let (good, bad, took) = run(&[(0, true), (0, true), (5_000, true)], 2).await;
         assert_eq!((good, bad), (2, 0));
-        assert!(took >= Duration::from_millis(100) && took < Duration::from_millis(500), "{took:?}");
+        assert!(
+            took >= Duration::from_millis(100) && took < Duration::from_millis(500),
+            "{took:?}"
+        );
         let (good, _, _) = run(&[(0, true), (0, true), (20, true)], 2).await;
         assert_eq!(good, 3, "one that comes within the wait still counts");
     }

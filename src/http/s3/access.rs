@@ -3,11 +3,13 @@
 //! Handed to `s3s`, which checks the signatures. Ownership of buckets is checked by the flows.
 //!
 //! - `ACCESS-1` an unsigned request is refused unless anonymous access is switched on;
-//! - `ACCESS-2` a host name addresses a bucket only under a configured domain (`localhost` is always
-//!   one); any other host is path-style.
+//! - `ACCESS-2` a host name addresses a bucket only under a configured domain (`localhost` is
+//!   always one); any other host is path-style.
 
 use std::collections::HashMap;
 
+use http::header;
+use http::request::Parts;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::host::{S3Host, VirtualHost};
@@ -24,11 +26,11 @@ pub struct Users {
 }
 
 impl Users {
-    /// The users of a configuration. Unsigned requests act as the first one, where they are allowed.
+    /// The users of a configuration. Unsigned requests act as the first one, where they are
+    /// allowed.
     pub fn new(config: &config::S3) -> Self {
         let users = config.all_users();
-        let anonymous =
-            users.first().filter(|_| config.anonymous).map(|first| first.name.clone());
+        let anonymous = users.first().filter(|_| config.anonymous).map(|first| first.name.clone());
         let by_key = users
             .into_iter()
             .map(|user| (user.access_key, (user.name, SecretKey::from(user.secret_key))))
@@ -71,6 +73,20 @@ impl S3Access for Access {
         }
         unsupported::check(cx.s3_op().name(), cx.headers(), cx.uri().query())
     }
+}
+
+/// Whether a signature's scope names a region in letters that `s3s` does not take (`US` of s3cmd).
+///
+/// Any region in small letters is accepted; for others the client is told ours, and signs again.
+pub fn has_foreign_region(parts: &Parts) -> bool {
+    let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let header = header.and_then(|value| value.split("Credential=").nth(1));
+    let query = parts.uri.query().unwrap_or_default();
+    let query = query.split('&').find_map(|pair| pair.strip_prefix("X-Amz-Credential="));
+    let query = query.map(|scope| scope.replace("%2F", "/").replace("%2f", "/"));
+    let Some(scope) = header.map(str::to_owned).or(query) else { return false };
+    let region = scope.split('/').nth(2).unwrap_or_default();
+    !region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 /// The domains under which host names address buckets, for `s3s`.
@@ -141,6 +157,28 @@ mod tests {
         ];
         for (host, expected) in rows {
             assert_eq!(hosts.bucket(host).as_deref(), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn regions_in_capital_letters_are_noticed() {
+        let parts = |uri: &str, scope: &str| {
+            let value = format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host");
+            let request = http::Request::builder().uri(uri);
+            let request =
+                if scope.is_empty() { request } else { request.header("authorization", value) };
+            request.body(()).unwrap().into_parts().0
+        };
+        let rows = [
+            ("/", "k/20261122/us-east-1/s3/aws4_request", false),
+            ("/", "k/20261122/anywhere-9/s3/aws4_request", false),
+            ("/", "k/20261122/US/s3/aws4_request", true),
+            ("/?X-Amz-Credential=k%2F20261122%2FEU%2Fs3%2Faws4_request", "", true),
+            ("/?X-Amz-Credential=k%2F20261122%2Feu-west-1%2Fs3%2Faws4_request", "", false),
+            ("/", "", false),
+        ];
+        for (uri, scope, expected) in rows {
+            assert_eq!(has_foreign_region(&parts(uri, scope)), expected, "{uri} {scope}");
         }
     }
 

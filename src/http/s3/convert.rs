@@ -1,4 +1,5 @@
-//! Between the words of `s3s` and ours: times, ETags, headers, checksums, conditions, tags, encoding.
+//! Between the words of `s3s` and ours: times, ETags, headers, checksums, conditions, tags,
+//! encoding.
 //!
 //! Used by all operations of the S3 edge. Plain functions.
 
@@ -119,15 +120,17 @@ pub fn object_head(fields: HeadFields) -> S3Result<ObjectHead> {
 
 /// A `Content-Encoding` without the transfer framing of S3.
 fn stored_encoding(encoding: &str) -> Option<String> {
-    let kept: Vec<_> =
-        encoding.split(',').map(str::trim).filter(|e| !e.is_empty() && *e != "aws-chunked").collect();
+    let kept: Vec<_> = encoding
+        .split(',')
+        .map(str::trim)
+        .filter(|e| !e.is_empty() && *e != "aws-chunked")
+        .collect();
     (!kept.is_empty()).then(|| kept.join(","))
 }
 
 /// User metadata in the words of `s3s`.
 pub fn metadata(head: &ObjectHead) -> Option<dto::Metadata> {
-    let map: dto::Metadata =
-        head.user.iter().map(|u| (u.name.clone(), u.value.clone())).collect();
+    let map: dto::Metadata = head.user.iter().map(|u| (u.name.clone(), u.value.clone())).collect();
     (!map.is_empty()).then_some(map)
 }
 

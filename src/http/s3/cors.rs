@@ -1,7 +1,7 @@
 //! Cross-origin requests: preflight, the headers on actual answers, and the bucket's rules.
 //!
-//! The rules are matched by a pure core; the edge calls it for `OPTIONS` and for every request with
-//! an `Origin`. Source: the S3 user guide, "How CORS works", and the Fetch standard.
+//! The rules are matched by a pure core; the edge calls it for `OPTIONS` and for every request
+//! with an `Origin`. Source: the S3 user guide, "How CORS works", and the Fetch standard.
 //!
 //! - `CORS-1` the first rule that fits origin, method and all asked headers decides;
 //! - `CORS-2` an answer says `*` only where the rule's origin is the bare `*`.

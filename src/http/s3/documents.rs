@@ -1,7 +1,7 @@
 //! The digests of XML documents in requests, which `s3s` does not check.
 //!
-//! Called by the edge before `s3s` for the operations whose body is a document (multi-delete, tags,
-//! CORS, versioning, complete). Objects and parts are checked by the flows while they pass.
+//! Called by the edge before `s3s` for the operations whose body is a document (multi-delete,
+//! tags, CORS, versioning, complete). Objects and parts are checked by the flows while they pass.
 //!
 //! - `DOC-1` a document whose `Content-MD5` or `x-amz-checksum-*` is wrong is not acted upon.
 

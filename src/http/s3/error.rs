@@ -120,6 +120,16 @@ pub fn not_implemented(what: &str) -> S3Error {
     S3Error::with_message(S3ErrorCode::NotImplemented, text)
 }
 
+/// The document that tells a client to sign again for our region; `s3s` cannot name one.
+pub fn wrong_region(ours: &str) -> String {
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error>\
+         <Code>AuthorizationHeaderMalformed</Code>\
+         <Message>The authorization header is malformed; the region is wrong; expecting '{ours}'\
+         </Message><Region>{ours}</Region></Error>"
+    )
+}
+
 /// 400 `InvalidArgument`.
 pub fn invalid_argument(text: impl Into<String>) -> S3Error {
     S3Error::with_message(S3ErrorCode::InvalidArgument, text.into())
@@ -214,7 +224,8 @@ mod tests {
         let get = of(FlowError::DeleteMarker { version_id: marker.0.clone(), last_modified_ms: 0 });
         assert_eq!(get.code().as_str(), "NoSuchKey");
         assert_eq!(get.headers().unwrap()["x-amz-delete-marker"], "true");
-        let refused = Refused::MethodNotAllowed { version_id: marker.0, last_modified_ms: marker.1 };
+        let refused =
+            Refused::MethodNotAllowed { version_id: marker.0, last_modified_ms: marker.1 };
         let by_version = of_refused(refused);
         assert_eq!(by_version.status_code(), Some(StatusCode::METHOD_NOT_ALLOWED));
         assert_eq!(by_version.headers().unwrap()["allow"], "DELETE");

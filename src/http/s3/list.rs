@@ -93,7 +93,14 @@ fn lines_of(entries: Vec<ListEntry>, encoding: Encoding, shown_owner: Option<Own
     for entry in entries {
         match entry {
             ListEntry::CommonPrefix { prefix } => lines.prefixes.push(prefix),
-            ListEntry::Object { key, size, etag: tag, last_modified_ms, storage_class, checksum } => {
+            ListEntry::Object {
+                key,
+                size,
+                etag: tag,
+                last_modified_ms,
+                storage_class,
+                checksum,
+            } => {
                 let (checksum_algorithm, checksum_type) = checksum_names(checksum);
                 lines.objects.push(Object {
                     key: Some(encoding.text(key)),
@@ -268,11 +275,7 @@ fn object_version(entry: VersionEntry, encoding: Encoding, of: &str) -> Option<O
     })
 }
 
-fn marker(
-    key: &Option<String>,
-    within: &Option<String>,
-    name: &str,
-) -> S3Result<Option<Marker>> {
+fn marker(key: &Option<String>, within: &Option<String>, name: &str) -> S3Result<Option<Marker>> {
     let within = version(within.clone());
     match key.clone().filter(|key| !key.is_empty()) {
         Some(key) => Ok(Some((key, within))),

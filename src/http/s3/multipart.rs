@@ -6,10 +6,10 @@ use s3s::dto::*;
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use crate::actors::metadata::command::{NewObject, UploadChecksum};
+use crate::objects::digest;
 use crate::objects::get::Want;
 use crate::objects::multipart::{self, CompleteRequest, ListedPart, PartDone, UploadRef};
 use crate::objects::range::RangeSpec;
-use crate::objects::digest;
 
 use super::Cx;
 use super::bucket::owner;
@@ -46,8 +46,7 @@ pub async fn create(
         ..NewObject::default()
     };
     let target = (input.bucket.as_str(), input.key.as_str());
-    let opened =
-        multipart::create(&cx.env, &cx.scope, target, &cx.caller, object, checksum).await;
+    let opened = multipart::create(&cx.env, &cx.scope, target, &cx.caller, object, checksum).await;
     Ok(S3Response::new(CreateMultipartUploadOutput {
         upload_id: Some(opened.map_err(error::of)?),
         bucket: Some(input.bucket),
@@ -63,7 +62,8 @@ fn chosen(
     name: Option<ChecksumAlgorithm>,
     kind: Option<ChecksumType>,
 ) -> S3Result<Option<UploadChecksum>> {
-    let invalid = |text: &str| Err(S3Error::with_message(S3ErrorCode::InvalidRequest, text.to_owned()));
+    let invalid =
+        |text: &str| Err(S3Error::with_message(S3ErrorCode::InvalidRequest, text.to_owned()));
     let kind = kind.map(|kind| checksum_kind(kind.as_str())).transpose()?;
     let Some(name) = name else {
         return match kind {
@@ -172,8 +172,7 @@ pub async fn complete(
         size: input.mpu_object_size.and_then(|size| u64::try_from(size).ok()),
         precondition: precondition(input.if_match.take(), input.if_none_match.take())?,
     };
-    let written =
-        multipart::complete(&cx.env, &cx.scope, request).await.map_err(error::of)?;
+    let written = multipart::complete(&cx.env, &cx.scope, request).await.map_err(error::of)?;
     let mut output = CompleteMultipartUploadOutput {
         location: Some(format!("/{}/{}", input.bucket, url_encode(&input.key))),
         bucket: Some(input.bucket),
@@ -250,10 +249,7 @@ pub async fn list_parts(
         max_parts: Some(max as i32),
         is_truncated: Some(more && max > 0),
         owner: Some(owner(&info.owner)),
-        initiator: Some(Initiator {
-            display_name: Some(info.owner.clone()),
-            id: Some(info.owner),
-        }),
+        initiator: Some(Initiator { display_name: Some(info.owner.clone()), id: Some(info.owner) }),
         storage_class: Some(StorageClass::from(info.storage_class)),
         checksum_algorithm: algorithm.map(algorithm_name),
         checksum_type: info.checksum.map(|c| kind_name(c.kind)),

@@ -233,8 +233,8 @@ fn stored_class(class: Option<StorageClass>) -> S3Result<String> {
     Ok(class)
 }
 
-/// What a browser's form may ask for in its fields, as `unsupported` does for headers. Signature and
-/// policy were checked by `s3s`, which turns the form into a PUT.
+/// What a browser's form may ask for in its fields, as `unsupported` does for headers. Signature
+/// and policy were checked by `s3s`, which turns the form into a PUT.
 fn check_form(input: &PutObjectInput) -> S3Result<()> {
     if input.key.contains("${filename}") {
         return Err(not_implemented("${filename} in the key of a form"));

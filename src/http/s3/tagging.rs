@@ -121,7 +121,8 @@ pub async fn attributes(
         return Err(S3ErrorCode::InvalidArgument.into());
     }
     // s3s does not part a list that stands in one header line
-    let asked = |name| object_attributes.iter().any(|a| a.as_str().split(',').any(|a| a.trim() == name));
+    let asked =
+        |name| object_attributes.iter().any(|a| a.as_str().split(',').any(|a| a.trim() == name));
     let info = info(&cx, bucket, key, version_id).await?;
     let mut output = GetObjectAttributesOutput {
         last_modified: Some(super::convert::timestamp(info.last_modified_ms)),

@@ -1,9 +1,9 @@
-//! Bodies on their way in: from the streams of `s3s` to those of the flows, and what the headers say
-//! about them.
+//! Bodies on their way in: from the streams of `s3s` to those of the flows, and what the headers
+//! say about them.
 //!
 //! Used by PUT, POST and part uploads. `s3s` decodes the chunked framing and checks signatures and
-//! `x-amz-content-sha256` while the body passes; `Content-MD5`, length and checksums are checked by
-//! the flow (BODY-1), which it leaves to us.
+//! `x-amz-content-sha256` while the body passes; `Content-MD5`, length and checksums are checked
+//! by the flow (BODY-1), which it leaves to us.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
