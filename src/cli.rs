@@ -12,11 +12,16 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 /// An S3-compatible object store built as an actor cluster, which can hurt itself on command.
 #[derive(Parser)]
-#[command(name = "mocks3", version, about, after_help = "Examples:
+#[command(
+    name = "mocks3",
+    version,
+    about,
+    after_help = "Examples:
   mocks3 up                                   start a whole cluster on this machine
   mocks3 up --scale storage=5 --data-dir /tmp/m
   mocks3 status --watch                       the live cluster as a table
-  mocks3 config check config/mocks3.toml")]
+  mocks3 config check config/mocks3.toml"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -34,7 +39,9 @@ enum Command {
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Print shell completions.
-    #[command(after_help = "Example:\n  mocks3 completions bash > ~/.local/share/bash-completion/completions/mocks3")]
+    #[command(
+        after_help = "Example:\n  mocks3 completions bash > ~/.local/share/bash-completion/completions/mocks3"
+    )]
     Completions {
         /// For which shell.
         shell: clap_complete::Shell,
@@ -91,7 +98,8 @@ pub(crate) fn load_config(file: Option<&PathBuf>) -> Result<crate::config::Confi
 pub(crate) fn logging() {
     // ractor formats whole payloads at debug level
     let quiet = "info,ractor=warn,ractor_cluster=error";
-    let filter = std::env::var("MOCKS3_LOG").map_or(quiet.to_owned(), |own| format!("{quiet},{own}"));
+    let filter =
+        std::env::var("MOCKS3_LOG").map_or(quiet.to_owned(), |own| format!("{quiet},{own}"));
     let logger = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
         .with_writer(std::io::stderr)

@@ -5,6 +5,7 @@
 
 pub mod calls;
 pub mod codec;
+pub mod consul;
 pub mod envelope;
 pub mod handshake;
 pub mod heartbeat;

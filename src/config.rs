@@ -4,12 +4,16 @@
 //! (`MOCKS3_STORAGE__REPLICAS=2`: section, two underscores, key). Unknown keys are refused in both.
 //! Every key is documented in `config/mocks3.toml`, which a test keeps equal to the defaults.
 
+mod network;
+mod third_party;
 mod units;
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use network::Network;
+pub use third_party::{MAX_SOURCES, Source, SourceKind, ThirdParty};
 pub use units::{Bytes, Span};
 
 /// Variables with our prefix that are not config keys.
@@ -40,6 +44,8 @@ pub struct Config {
     pub metadata: Metadata,
     /// Tasks.
     pub queue: Queue,
+    /// Sources outside the cluster.
+    pub third_party: ThirdParty,
 }
 
 /// The S3 edge.
@@ -106,6 +112,13 @@ impl S3 {
 pub struct Http {
     /// The user as whom unsigned JSON writes act; empty = the first user.
     pub json_owner: String,
+    /// Whether a JSON upload to a bucket that does not exist makes the bucket.
+    pub create_buckets: bool,
+    /// What JSON clients that are not on loopback must send as `Authorization: Bearer`; empty = they
+    /// are refused.
+    pub token: String,
+    /// Networks whose clients need no token.
+    pub trusted_networks: Vec<Network>,
     /// How many requests one edge serves at once; more get 503 SlowDown.
     pub max_in_flight: usize,
     /// How long a client may take to send its request head.
@@ -118,6 +131,9 @@ impl Default for Http {
     fn default() -> Self {
         Http {
             json_owner: String::new(),
+            create_buckets: true,
+            token: String::new(),
+            trusted_networks: Vec::new(),
             max_in_flight: 1024,
             header_timeout: Span::secs(30),
             drain_timeout: Span::secs(5),
@@ -255,8 +271,9 @@ impl Config {
     /// See [`ConfigError`].
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         let text = match file {
-            Some(path) => std::fs::read_to_string(path)
-                .map_err(|e| ConfigError::Read(path.to_owned(), e))?,
+            Some(path) => {
+                std::fs::read_to_string(path).map_err(|e| ConfigError::Read(path.to_owned(), e))?
+            }
             None => String::new(),
         };
         let name = file.map_or("environment".into(), |p| p.display().to_string());
@@ -277,7 +294,8 @@ impl Config {
             let whole = tree.clone().try_into::<Config>();
             whole.map_err(|e| ConfigError::Invalid(key, e.to_string()))?;
         }
-        let config: Config = tree.try_into().map_err(|e: toml::de::Error| invalid(e.to_string()))?;
+        let config: Config =
+            tree.try_into().map_err(|e: toml::de::Error| invalid(e.to_string()))?;
         config.check().map_err(invalid)?;
         Ok(config)
     }
@@ -302,10 +320,12 @@ impl Config {
                 return Err(format!("s3.users: {:?} is there twice", user.name));
             }
         }
-        if !self.http.json_owner.is_empty()
-            && !users.iter().any(|u| u.name == self.http.json_owner)
+        if !self.http.json_owner.is_empty() && !users.iter().any(|u| u.name == self.http.json_owner)
         {
             return Err(format!("http.json_owner: no user is named {:?}", self.http.json_owner));
+        }
+        if (1..16).contains(&self.http.token.len()) {
+            return Err("http.token: expected at least 16 characters".into());
         }
         if self.storage.replicas == 0 {
             return Err("storage.replicas: expected at least 1".into());
@@ -321,7 +341,7 @@ impl Config {
         if self.storage.segment_size < Bytes::mib(4) {
             return Err("storage.segment_size: expected at least \"4MiB\"".into());
         }
-        Ok(())
+        self.third_party.check()
     }
 }
 
@@ -361,15 +381,20 @@ mod tests {
         for (section, keys) in &all {
             for key in keys.as_table().unwrap().keys() {
                 let there = documented.get(section).and_then(|s| s.get(key)).is_some();
-                assert!(there || key == "users", "{section}.{key} is not documented");
+                let list = ["users", "sources"].contains(&key.as_str());
+                assert!(there || list, "{section}.{key} is not documented");
             }
         }
     }
 
     #[test]
     fn the_environment_overrides_the_file() {
-        let vars = [("MOCKS3_STORAGE__REPLICAS", "2"), ("MOCKS3_STORAGE__DURABILITY", "os"),
-            ("MOCKS3_STORAGE__WRITE_QUORUM", "all"), ("MOCKS3_URL", "http://x")];
+        let vars = [
+            ("MOCKS3_STORAGE__REPLICAS", "2"),
+            ("MOCKS3_STORAGE__DURABILITY", "os"),
+            ("MOCKS3_STORAGE__WRITE_QUORUM", "all"),
+            ("MOCKS3_URL", "http://x"),
+        ];
         let config = parse("[storage]\nreplicas = 1\n", &vars).unwrap();
         assert_eq!(config.storage.replicas, 2);
         assert_eq!(config.storage.durability, Durability::Os);
@@ -378,7 +403,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_with_what_would_be_right() {
-        let rows: [(&str, &[(&str, &str)], &str); 9] = [
+        let rows: [(&str, &[(&str, &str)], &str); 11] = [
             ("[storage]\nreplica = 1", &[], "replica"),
             ("[stor]\nreplicas = 1", &[], "stor"),
             ("[storage]\nreplicas = 0", &[], "at least 1"),
@@ -386,6 +411,8 @@ mod tests {
             ("[storage]\nwrite_quorum = \"most\"", &[], "majority"),
             ("[storage]\ndelete_grace = 5", &[], "such as"),
             ("[s3]\ndefault_user = false", &[], "no user at all"),
+            ("[http]\ntoken = \"short\"", &[], "16 characters"),
+            ("[http]\ntrusted_networks = [\"10.0.0.0/40\"]", &[], "10.0.0.0/8"),
             ("", &[("MOCKS3_STORAGE__REPLICA", "1")], "expected one of"),
             ("", &[("MOCKS3_STORAGE__REPLICAS", "x")], "MOCKS3_STORAGE__REPLICAS"),
         ];

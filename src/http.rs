@@ -9,7 +9,11 @@
 
 pub mod admin;
 pub mod error;
+pub mod json;
+pub mod metadata;
+pub mod queue;
 pub mod s3;
+pub mod storage;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -56,8 +60,8 @@ pub async fn serve(
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let tasks = TaskTracker::new();
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "accept failed");
                 tokio::time::sleep(Duration::from_millis(100)).await; // EMFILE would spin
@@ -69,7 +73,8 @@ pub async fn serve(
         let (handler, in_flight, stop) = (handler.clone(), in_flight.clone(), stop.clone());
         tasks.spawn(async move {
             let _place = place;
-            let service = hyper::service::service_fn(move |request| {
+            let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(json::Peer(peer));
                 admit(handler.clone(), in_flight.clone(), request)
             });
             let connection = hyper::server::conn::http1::Builder::new()

@@ -60,40 +60,82 @@ impl Metrics {
             ("service_version", env!("CARGO_PKG_VERSION")),
         ];
         let labels = labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-        let registry =
-            Registry::new_custom(None, Some(labels)).expect("the label names are valid");
+        let registry = Registry::new_custom(None, Some(labels)).expect("the label names are valid");
         let r = &registry;
         Metrics {
-            http_requests: keep(r, IntCounterVec::new(
-                Opts::new("http_requests_total", "Requests served at the HTTP edge."),
-                &["edge", "method", "operation", "status"],
-            )),
-            http_duration: keep(r, HistogramVec::new(
-                latency("http_request_duration_seconds", "Time from request head to response head."),
-                &["edge", "method", "operation"],
-            )),
-            call_duration: keep(r, HistogramVec::new(
-                latency("mocks3_call_duration_seconds", "Calls between actors as their caller sees them."),
-                &["callee", "kind", "outcome"],
-            )),
-            actor_restarts: keep(r, IntCounterVec::new(
-                Opts::new("mocks3_actor_restarts_total", "Actors that ended and were started again."),
-                &["actor"],
-            )),
-            cpu_seconds: keep(r, CounterVec::new(
-                Opts::new("process_cpu_seconds_total", "CPU time of this process, user and system."),
-                &[],
-            )),
-            cpu_percent: gauge(r, "system_cpu_usage_percent",
-                "CPU use of this process over the last second, percent of its budget (all cores)."),
-            memory_percent: gauge(r, "system_memory_usage_percent",
-                "Resident memory of this process, percent of the machine's memory."),
-            disk_percent: gauge(r, "system_disk_usage_percent",
-                "Use of the filesystem that holds the node's data, percent."),
-            network_qps: gauge(r, "system_network_qps",
-                "Packets per second over the last second, all interfaces of the network namespace."),
+            http_requests: keep(
+                r,
+                IntCounterVec::new(
+                    Opts::new("http_requests_total", "Requests served at the HTTP edge."),
+                    &["edge", "method", "operation", "status"],
+                ),
+            ),
+            http_duration: keep(
+                r,
+                HistogramVec::new(
+                    latency(
+                        "http_request_duration_seconds",
+                        "Time from request head to response head.",
+                    ),
+                    &["edge", "method", "operation"],
+                ),
+            ),
+            call_duration: keep(
+                r,
+                HistogramVec::new(
+                    latency(
+                        "mocks3_call_duration_seconds",
+                        "Calls between actors as their caller sees them.",
+                    ),
+                    &["callee", "kind", "outcome"],
+                ),
+            ),
+            actor_restarts: keep(
+                r,
+                IntCounterVec::new(
+                    Opts::new(
+                        "mocks3_actor_restarts_total",
+                        "Actors that ended and were started again.",
+                    ),
+                    &["actor"],
+                ),
+            ),
+            cpu_seconds: keep(
+                r,
+                CounterVec::new(
+                    Opts::new(
+                        "process_cpu_seconds_total",
+                        "CPU time of this process, user and system.",
+                    ),
+                    &[],
+                ),
+            ),
+            cpu_percent: gauge(
+                r,
+                "system_cpu_usage_percent",
+                "CPU use of this process over the last second, percent of its budget (all cores).",
+            ),
+            memory_percent: gauge(
+                r,
+                "system_memory_usage_percent",
+                "Resident memory of this process, percent of the machine's memory.",
+            ),
+            disk_percent: gauge(
+                r,
+                "system_disk_usage_percent",
+                "Use of the filesystem that holds the node's data, percent.",
+            ),
+            network_qps: gauge(
+                r,
+                "system_network_qps",
+                "Packets per second over the last second, all interfaces of the network namespace.",
+            ),
             online: int_gauge(r, "system_machine_online_status", "1 while the process serves."),
-            rss_bytes: int_gauge(r, "process_resident_memory_bytes", "Resident memory of this process."),
+            rss_bytes: int_gauge(
+                r,
+                "process_resident_memory_bytes",
+                "Resident memory of this process.",
+            ),
             open_fds: int_gauge(r, "process_open_fds", "Open file descriptors of this process."),
             registry,
         }
@@ -182,13 +224,22 @@ mod tests {
         metrics.served("s3", "GET", "GetObject", 200, Duration::from_millis(3));
         metrics.called("metadata", "apply", "ok", Duration::from_millis(1));
         let text = String::from_utf8(metrics.text()).unwrap();
-        for name in ["system_cpu_usage_percent", "system_memory_usage_percent",
-            "system_disk_usage_percent", "system_network_qps", "system_machine_online_status",
-            "http_requests_total", "http_request_duration_seconds_bucket"] {
+        for name in [
+            "system_cpu_usage_percent",
+            "system_memory_usage_percent",
+            "system_disk_usage_percent",
+            "system_network_qps",
+            "system_machine_online_status",
+            "http_requests_total",
+            "http_request_duration_seconds_bucket",
+        ] {
             assert!(text.contains(&format!("{name}{{")), "{name} is missing");
         }
         for line in text.lines().filter(|l| !l.starts_with('#')) {
-            assert!(line.contains("service=\"queue-service\"") && line.contains("instance="), "{line}");
+            assert!(
+                line.contains("service=\"queue-service\"") && line.contains("instance="),
+                "{line}"
+            );
         }
     }
 }

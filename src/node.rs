@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::actors::supervisor::restart::{Limits, Strategy};
 use crate::actors::supervisor::{self, ChildSpec, Supervisor, SupervisorSpec};
 use crate::actors::{member, task, watch as peer_watch};
+use crate::cluster::consul::Consul;
 use crate::cluster::handshake::Secret;
 use crate::cluster::sessions::{SessionSettings, Sessions};
 use crate::cluster::{Cluster, MemberInfo, Members};
@@ -49,8 +50,8 @@ pub struct NodeOptions {
     pub cluster_listen: SocketAddr,
     /// Where its data plane listens.
     pub data_listen: SocketAddr,
-    /// `host:port` of members to call first.
-    pub seeds: Vec<String>,
+    /// Members to call first (`host:port` of their cluster listener), or `consul://host:port`.
+    pub bootstrap: Vec<String>,
     /// The cluster's id, where it is known.
     pub cluster_id: Option<u128>,
     /// Shared by all members.
@@ -127,7 +128,12 @@ impl Node {
         let disk = Arc::new(Mutex::new(disk));
         let settings = SessionSettings {
             secret: options.secret.clone(),
-            seeds: options.seeds.clone(),
+            seeds: options
+                .bootstrap
+                .iter()
+                .filter(|b| consul_address(b).is_none())
+                .cloned()
+                .collect(),
             cluster_id,
             on_cluster_id: keep_cluster_id(disk.clone()),
         };
@@ -144,12 +150,15 @@ impl Node {
             events: events.clone(),
             config: Arc::new(options.config.clone()),
             disk,
+            workers: roles::workers(cluster.instance(), options.config.queue.workers),
             env,
             desk: Arc::default(),
         };
         let (tell_root, root_known) = watch::channel(None);
         let roles = options.services.iter().map(|s| roles::build(*s, &parts));
         let roles = roles.collect::<anyhow::Result<Vec<_>>>()?;
+        let requests = parts.env.requests.child(cluster.instance(), &events);
+        let roles = std::iter::once(requests).chain(roles).collect();
         let spec = root_spec(roles, &cluster, &events, root_known.clone());
         let (root, root_ended) = Supervisor::start_root(spec).await?;
         tell_root.send_replace(Some(root.clone()));
@@ -166,6 +175,10 @@ impl Node {
         }
         let (desk, limits) = (parts.desk.clone(), ServerLimits::default());
         edges.spawn(data::server::serve(sockets.data, desk, limits, stop.clone()));
+        for address in options.bootstrap.iter().filter_map(|b| consul_address(b)) {
+            let consul = Consul::new(address, cluster.table().own().clone())?;
+            edges.spawn(consul.run(sessions.clone(), stop.clone()));
+        }
         edges.close();
         Ok(Node { cluster, sessions, root, root_ended, edges, stop })
     }
@@ -253,9 +266,17 @@ fn member_info(
         pid: std::process::id(),
         http_url: urls.first().cloned().context("a node needs at least one service")?,
         s3_url: of(Service::Storage),
-        data_address: storage.then(|| sockets.data.local_addr()).transpose()?.map(|a| a.to_string()),
+        data_address: storage
+            .then(|| sockets.data.local_addr())
+            .transpose()?
+            .map(|a| a.to_string()),
         cluster_address: sockets.cluster.local_addr()?.to_string(),
     })
+}
+
+/// `host:port` of the agent, where this names one.
+fn consul_address(bootstrap: &str) -> Option<&str> {
+    bootstrap.strip_prefix("consul://").map(|address| address.trim_end_matches('/'))
 }
 
 /// The built-in keys are public: they are good on loopback only.

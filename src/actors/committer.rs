@@ -190,22 +190,36 @@ mod tests {
                 return Err("unknown".into());
             }
             self.applied += commands.len() as u64;
-            Ok(commands.iter().map(|c| { self.sum += c; self.sum }).collect())
+            Ok(commands
+                .iter()
+                .map(|c| {
+                    self.sum += c;
+                    self.sum
+                })
+                .collect())
         }
         fn is_harmless(error: &String) -> bool {
             error == "full"
         }
     }
 
-    async fn adder(turn: &Turn, batches: Arc<AtomicUsize>, failed: Arc<AtomicUsize>) -> Committer<Adder> {
-        let fail = Fail::from_fn(move |_| { failed.fetch_add(1, Ordering::SeqCst); });
+    async fn adder(
+        turn: &Turn,
+        batches: Arc<AtomicUsize>,
+        failed: Arc<AtomicUsize>,
+    ) -> Committer<Adder> {
+        let fail = Fail::from_fn(move |_| {
+            failed.fetch_add(1, Ordering::SeqCst);
+        });
         let open = move || Ok::<_, String>(Adder { applied: 0, sum: 0, batches });
         Committer::start(turn, fail, open, || ()).await.unwrap()
     }
 
     async fn commit(committer: &Committer<Adder>, n: u64) -> Option<Result<u64, CommitError>> {
         let (tx, rx) = tokio::sync::oneshot::channel();
-        committer.submit(n, move |r| { let _ = tx.send(r); });
+        committer.submit(n, move |r| {
+            let _ = tx.send(r);
+        });
         rx.await.ok()
     }
 
@@ -234,7 +248,10 @@ mod tests {
         let turn = Turn::default();
         let first = adder(&turn, Arc::default(), Arc::default()).await;
         let (tx, rx) = tokio::sync::oneshot::channel();
-        first.submit(1, move |_| { std::thread::sleep(Duration::from_millis(100)); let _ = tx.send(()); });
+        first.submit(1, move |_| {
+            std::thread::sleep(Duration::from_millis(100));
+            let _ = tx.send(());
+        });
         drop(first);
         let mut rx = Box::pin(rx);
         assert!(futures::poll!(&mut rx).is_pending());

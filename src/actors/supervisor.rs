@@ -316,6 +316,8 @@ impl Supervisor {
         row.cell = None;
         row.restarts += 1;
         row.last_end = Some(cause.clone());
+        let name = &self.spec.children[child].name;
+        crate::metrics::get().actor_restarts.with_label_values(&[name]).inc();
         self.tell(EventKind::ActorEnded, &self.spec.children[child].name, &cause);
         self.step(myself, state, Input::Ended(child))
     }
@@ -327,16 +329,21 @@ impl Supervisor {
 
     /// Asks the children in a task, so that a hung one does not hold up the supervisor.
     fn observe(&self, state: &State, port: RpcReplyPort<Vec<ActorNode>>) {
-        let asked: Vec<_> = state.rows.iter().zip(&self.spec.children).map(|(row, spec)| {
-            let node = ActorNode {
-                name: spec.name.clone(),
-                state: row.state.to_owned(),
-                restarts: row.restarts,
-                last_end: row.last_end.clone(),
-                ..ActorNode::default()
-            };
-            (node, row.cell.clone().map(|cell| (spec.observe)(cell)))
-        }).collect();
+        let asked: Vec<_> = state
+            .rows
+            .iter()
+            .zip(&self.spec.children)
+            .map(|(row, spec)| {
+                let node = ActorNode {
+                    name: spec.name.clone(),
+                    state: row.state.to_owned(),
+                    restarts: row.restarts,
+                    last_end: row.last_end.clone(),
+                    ..ActorNode::default()
+                };
+                (node, row.cell.clone().map(|cell| (spec.observe)(cell)))
+            })
+            .collect();
         tokio::spawn(async move {
             let asked = asked.into_iter().map(|(mut node, said)| async move {
                 if let Some(said) = said {

@@ -29,11 +29,7 @@ impl Actor for TaskActor {
     type State = ();
     type Arguments = Work;
 
-    async fn pre_start(
-        &self,
-        myself: ActorRef<Run>,
-        work: Work,
-    ) -> Result<(), ActorProcessingErr> {
+    async fn pre_start(&self, myself: ActorRef<Run>, work: Work) -> Result<(), ActorProcessingErr> {
         myself.cast(Run(work))?;
         Ok(())
     }

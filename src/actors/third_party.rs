@@ -1,13 +1,13 @@
 //! The third-party service: objects from sources outside the cluster.
 //!
 //! Asked by the fallback of the read flow, by the executor of save tasks and by the JSON API. The
-//! actor answers with what a source says of an object; bytes above the inline limit wait at the data
-//! plane of its node for whoever presents the ticket. Fetches run in tasks of the actor.
+//! actor answers with what a source says of an object; bytes above the inline limit wait at the
+//! data plane of its node for whoever presents the ticket. Fetches run in tasks of the actor.
 //!
 //! - `TP-1` sources that were added are on disk before that is acknowledged; cache, breakers and
 //!   counts begin anew with every start;
-//! - `TP-2` at most `third_party.fetches` fetches are under way, each with bounded memory: a body of
-//!   up to 1 MiB, or a few pieces of a larger one;
+//! - `TP-2` at most `third_party.fetches` fetches are under way, each with bounded memory: a body
+//!   of up to 1 MiB, or a few pieces of a larger one;
 //! - `TP-3` when the actor ends, its fetches end, and with them the streams that they feed: broken
 //!   off, never ended well.
 
@@ -145,7 +145,7 @@ impl Service for ThirdParty {
             "sources": state.shared.sources().views(now_ms()).len(),
             "requests": stats.requests,
             "fetching": stats.fetching,
-            "bodies_waiting": state.shared.hold.len(),
+            "bodies_waiting": state.shared.hold.waiting(),
         })
     }
 }

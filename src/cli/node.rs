@@ -36,7 +36,7 @@ pub struct NodeArgs {
     /// Where it listens for object data from other members.
     #[arg(long, default_value = "127.0.0.1:0")]
     data_listen: SocketAddr,
-    /// Members to call first, host:port of their cluster listener.
+    /// Members to call first: host:port of their cluster listener, or consul://host:port.
     #[arg(long, value_delimiter = ',')]
     bootstrap: Vec<String>,
     /// The cluster's id (32 hex digits), where it is known.
@@ -78,7 +78,11 @@ pub fn run(args: NodeArgs) -> Result<(), Failure> {
 fn options(args: NodeArgs) -> Result<NodeOptions, Failure> {
     let config = load_config(args.config.as_ref())?;
     let http = match args.http.len() {
-        0 => args.service.iter().map(|s| SocketAddr::from(([127, 0, 0, 1], 8081 + s.port_offset()))).collect(),
+        0 => args
+            .service
+            .iter()
+            .map(|s| SocketAddr::from(([127, 0, 0, 1], 8081 + s.port_offset())))
+            .collect(),
         n if n == args.service.len() => args.http,
         n => {
             let wanted = args.service.len();
@@ -105,7 +109,7 @@ fn options(args: NodeArgs) -> Result<NodeOptions, Failure> {
         http,
         cluster_listen: args.cluster_listen,
         data_listen: args.data_listen,
-        seeds: args.bootstrap,
+        bootstrap: args.bootstrap,
         cluster_id,
         secret: secret(args.secret_file.as_ref())?,
         config,

@@ -58,7 +58,8 @@ pub fn run(args: UpArgs) -> Result<(), Failure> {
     // children end with the *thread* that started them: this runtime stays on the main thread
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(Failure::run)?.block_on(async move {
-        let mut cluster = Up { children: Vec::new(), client: client()?, follower: Follower::default() };
+        let mut cluster =
+            Up { children: Vec::new(), client: client()?, follower: Follower::default() };
         let stop = super::stop_signal();
         tokio::pin!(stop);
         let started = tokio::select! {

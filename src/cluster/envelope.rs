@@ -211,7 +211,10 @@ mod tests {
         .unwrap()
     }
 
-    async fn deliver(args: Vec<u8>, head: Vec<u8>) -> (Option<Env<Ask>>, impl Future<Output = Answer<Ask>>) {
+    async fn deliver(
+        args: Vec<u8>,
+        head: Vec<u8>,
+    ) -> (Option<Env<Ask>>, impl Future<Output = Answer<Ask>>) {
         let (tx, rx) = ractor::concurrency::oneshot::<Vec<u8>>();
         let call = SerializedMessage::Call {
             variant: "echo".into(),

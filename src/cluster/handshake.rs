@@ -260,12 +260,24 @@ mod tests {
         Welcome { cluster_id: 5, member: member("b"), known: vec!["127.0.0.1:3".into()], refused }
     }
 
-    async fn talk(ours: &str, theirs: &str, refused: Option<Refused>) -> (Result<Welcome, HandshakeError>, Result<Intro, HandshakeError>) {
+    async fn talk(
+        ours: &str,
+        theirs: &str,
+        refused: Option<Refused>,
+    ) -> (Result<Welcome, HandshakeError>, Result<Intro, HandshakeError>) {
         let (mut near, mut far) = tokio::io::duplex(256);
         let (ours, theirs) = (Secret::new(ours), Secret::new(theirs));
         let intro = Intro { cluster_id: 5, member: member("a") };
-        let dialler = async { let r = dial(&mut near, &ours, &intro).await; drop(near); r };
-        let acceptor = async { let r = accept(&mut far, &theirs, |_| welcome(refused)).await; drop(far); r };
+        let dialler = async {
+            let r = dial(&mut near, &ours, &intro).await;
+            drop(near);
+            r
+        };
+        let acceptor = async {
+            let r = accept(&mut far, &theirs, |_| welcome(refused)).await;
+            drop(far);
+            r
+        };
         tokio::join!(dialler, acceptor)
     }
 

@@ -116,12 +116,9 @@ impl Heartbeat {
         silent: impl Fn(u128) + Send + 'static,
     ) -> std::io::Result<Self> {
         socket.set_read_timeout(Some(POLL))?;
-        let shared =
-            Arc::new(Shared { detector: Mutex::default(), stop: AtomicBool::new(false) });
+        let shared = Arc::new(Shared { detector: Mutex::default(), stop: AtomicBool::new(false) });
         let thread = Thread { socket, secret, own, sequence: 0, shared: shared.clone() };
-        std::thread::Builder::new()
-            .name("heartbeat".into())
-            .spawn(move || thread.run(&silent))?;
+        std::thread::Builder::new().name("heartbeat".into()).spawn(move || thread.run(&silent))?;
         Ok(Heartbeat { shared })
     }
 

@@ -221,8 +221,7 @@ impl Core {
         let number = self.next_label.fetch_add(1, Ordering::Relaxed);
         let label = format!("{}/{number}", info.node_name());
         let link = Arc::new(Link::default());
-        let session =
-            Session { info, link: link.clone(), ready: false, silent: Arc::default() };
+        let session = Session { info, link: link.clone(), ready: false, silent: Arc::default() };
         lock(&self.links).insert(label.clone(), session);
         let stream = Box::new(Linked::new(Box::new(stream), link, label.clone()));
         let opened = NodeServerMessage::ConnectionOpenedExternal { stream, is_server };
@@ -241,8 +240,11 @@ impl Core {
         lock(&self.dial).connected(&info.cluster_address);
         match (info.cluster_address.parse::<SocketAddr>(), &*lock(&self.heartbeat)) {
             (Ok(address), Some(heartbeat)) => heartbeat.watch(info.incarnation, address),
-            (Err(_), _) => tracing::warn!(peer = info.instance, address = info.cluster_address,
-                "peer's cluster address is no socket address: not watched by the heartbeat"),
+            (Err(_), _) => tracing::warn!(
+                peer = info.instance,
+                address = info.cluster_address,
+                "peer's cluster address is no socket address: not watched by the heartbeat"
+            ),
             (_, None) => {}
         }
         tracing::info!(peer = info.instance, "member joined");

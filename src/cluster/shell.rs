@@ -40,7 +40,10 @@ pub trait Service: Send + Sync + 'static {
     ///
     /// # Errors
     /// The supervisor tries again after its backoff.
-    fn start(&self, cx: &mut Context) -> impl Future<Output = Result<Self::State, ActorError>> + Send;
+    fn start(
+        &self,
+        cx: &mut Context,
+    ) -> impl Future<Output = Result<Self::State, ActorError>> + Send;
 
     /// Takes one request. Must not hold up the mailbox: quick work is answered at once, slow work
     /// moves `call.reply` into a task ([`Context::spawn`]).

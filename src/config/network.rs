@@ -22,7 +22,9 @@ impl Network {
     /// Whether an address lies in the network.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
-            (IpAddr::V4(net), IpAddr::V4(ip)) => same(net.to_bits(), ip.to_bits(), 32 - self.prefix),
+            (IpAddr::V4(net), IpAddr::V4(ip)) => {
+                same(net.to_bits(), ip.to_bits(), 32 - self.prefix)
+            }
             (IpAddr::V6(net), IpAddr::V6(ip)) => {
                 let rest = 128 - self.prefix;
                 rest == 128 || (net.to_bits() ^ ip.to_bits()) >> rest == 0

@@ -132,7 +132,12 @@ mod tests {
 
     #[test]
     fn values_without_units_are_refused_with_an_example() {
-        for text in ["span = 3\nbytes = \"1B\"", "span = \"3\"\nbytes = \"1B\"", "span = \"1s\"\nbytes = \"64\"", "span = \"1s\"\nbytes = 64"] {
+        for text in [
+            "span = 3\nbytes = \"1B\"",
+            "span = \"3\"\nbytes = \"1B\"",
+            "span = \"1s\"\nbytes = \"64\"",
+            "span = \"1s\"\nbytes = 64",
+        ] {
             let error = toml::from_str::<Both>(text).unwrap_err().to_string();
             assert!(error.contains("such as"), "{error}");
         }

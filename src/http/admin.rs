@@ -1,17 +1,21 @@
 //! What every node answers on each of its HTTP ports: health, metrics, the cluster and its actors.
 //!
 //! `GET /health`, `GET /metrics`, `GET /api/v1/cluster`, `GET /api/v1/actors`, `GET /api/v1/events`.
+//! They are the common part of every service's JSON API.
 
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::Json;
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
+use super::json::input::check_range;
+use super::json::{Api, Gate, Operation, Params, ParamsInput};
 use crate::actors::member::{self, Root};
 use crate::actors::supervisor::ActorNode;
 use crate::cluster::{Cluster, MemberInfo, MemberState};
@@ -33,9 +37,10 @@ pub struct Admin {
 }
 
 /// One member in `GET /api/v1/cluster` and `mocks3 status --json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MemberView {
     /// `storage-service`.
+    #[schema(value_type = String)]
     pub service: Service,
     /// `storage-service-{uuid}`.
     pub instance: String,
@@ -44,6 +49,7 @@ pub struct MemberView {
     /// Process id on its machine.
     pub pid: u32,
     /// `live`: in session; `lost`: the session ended without a word.
+    #[schema(value_type = String)]
     pub state: MemberState,
     /// Its JSON API.
     pub http_url: String,
@@ -54,27 +60,90 @@ pub struct MemberView {
     /// `host:port` of its cluster listener.
     pub cluster_address: String,
     /// Its actor tree; empty where it does not answer.
+    #[schema(value_type = Vec<Object>)]
     pub actors: Vec<ActorNode>,
     /// Entries that its replica is behind; 0 while every group has one member.
     pub lag: u64,
 }
 
 /// `GET /api/v1/cluster`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ClusterView {
     /// The members, ordered by service and instance.
     pub members: Vec<MemberView>,
 }
 
-/// The routes.
-pub fn router(admin: Admin) -> Router {
-    Router::new()
-        .route("/health", get(health))
-        .route("/metrics", get(prometheus))
-        .route("/api/v1/cluster", get(cluster))
-        .route("/api/v1/actors", get(actors))
-        .route("/api/v1/events", get(events))
+/// The operations.
+pub fn api(admin: Admin) -> Api {
+    let health = Operation::get("/health")
+        .about("Whether all actors of the node run")
+        .answer::<Health>(StatusCode::OK, "they do", Health::example())
+        .answer::<Health>(StatusCode::SERVICE_UNAVAILABLE, "they do not", Health::example());
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    let metrics = Operation::get("/metrics").about("Metrics of the process").answer_raw(
+        StatusCode::OK,
+        "the text format of Prometheus",
+        kind,
+        "system_cpu_usage_percent 1.5",
+    );
+    let members = Operation::get("/api/v1/cluster")
+        .about("The members of the cluster with their actors")
+        .answer::<ClusterView>(StatusCode::OK, "the members", ClusterView { members: Vec::new() });
+    let tree = Operation::get("/api/v1/actors")
+        .about("The actor tree of every node")
+        .answer::<Trees>(StatusCode::OK, "the trees", json!({ "nodes": [] }));
+    let log = Operation::get("/api/v1/events")
+        .about("What happened on this node, oldest first")
+        .query::<EventsQuery>()
+        .answer::<EventsPage>(StatusCode::OK, "a page", json!({ "events": [], "next": 0 }));
+    Api::default()
+        .at(health, self::health)
+        .at(metrics, prometheus)
+        .at(members, cluster)
+        .at(tree, actors)
+        .at(log, events)
         .with_state(admin)
+}
+
+/// The whole API of a service that has no other operations, and of any node before it has them.
+pub fn router(admin: Admin, gate: Gate) -> axum::Router {
+    let service = admin.service;
+    api(admin).finish(service, gate)
+}
+
+/// `GET /health`.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+struct Health {
+    /// `healthy` or `unhealthy`.
+    status: String,
+    /// `storage-service`.
+    service: String,
+    /// `storage-service-{uuid}`.
+    instance: String,
+    /// Time of the answer, RFC 3339.
+    timestamp: String,
+    /// Why it is not healthy.
+    error: Option<String>,
+}
+
+impl Health {
+    fn example() -> Self {
+        Health {
+            status: "healthy".into(),
+            service: "storage-service".into(),
+            instance: "storage-service-6f0c6f0c-6f0c-4f0c-8f0c-6f0c6f0c6f0c".into(),
+            timestamp: "2026-01-31T12:00:00Z".into(),
+            error: None,
+        }
+    }
+}
+
+/// `GET /api/v1/actors`.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+struct Trees {
+    /// One entry a service and instance.
+    #[schema(value_type = Vec<Object>)]
+    nodes: Vec<serde_json::Value>,
 }
 
 /// Whether all actors of the node run.
@@ -89,13 +158,13 @@ fn below_running(node: &ActorNode) -> bool {
 async fn health(State(admin): State<Admin>) -> Response {
     let healthy = all_running(&member::tree(&admin.root).await);
     let status = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = serde_json::json!({
-        "status": if healthy { "healthy" } else { "unhealthy" },
-        "service": admin.service.name(),
-        "instance": admin.cluster.instance(),
-        "timestamp": rfc3339(now_ms()),
-        "error": (!healthy).then_some("not all actors of this node are running"),
-    });
+    let body = Health {
+        status: if healthy { "healthy" } else { "unhealthy" }.into(),
+        service: admin.service.name().into(),
+        instance: admin.cluster.instance().into(),
+        timestamp: rfc3339(now_ms()),
+        error: (!healthy).then(|| "not all actors of this node are running".into()),
+    };
     (status, Json(body)).into_response()
 }
 
@@ -156,49 +225,58 @@ fn view(info: MemberInfo, state: MemberState, actors: Vec<ActorNode>) -> Vec<Mem
 }
 
 /// `GET /api/v1/actors`: the tree of every live node.
-async fn actors(State(admin): State<Admin>) -> Json<serde_json::Value> {
+async fn actors(State(admin): State<Admin>) -> Json<Trees> {
     let Json(view) = cluster(State(admin)).await;
     let nodes: Vec<serde_json::Value> = view
         .members
         .into_iter()
         .map(|m| {
-            serde_json::json!({ "service": m.service, "instance": m.instance, "state": m.state,
-                                "actors": m.actors })
+            json!({ "service": m.service, "instance": m.instance, "state": m.state,
+                    "actors": m.actors })
         })
         .collect();
-    Json(serde_json::json!({ "nodes": nodes }))
+    Json(Trees { nodes })
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 struct EventsQuery {
+    /// Only events with a higher number.
     #[serde(default)]
+    #[param(example = 0)]
     after: u64,
+    /// At most so many, 1 to 1000.
     #[serde(default = "default_limit")]
-    limit: usize,
+    #[param(example = 100)]
+    limit: u32,
 }
 
-fn default_limit() -> usize {
+fn default_limit() -> u32 {
     100
 }
 
-#[derive(Serialize)]
+impl ParamsInput for EventsQuery {
+    const EXAMPLE: &'static str = "?after=0&limit=100";
+
+    fn check(&self) -> Result<(), ApiError> {
+        check_range("limit", self.limit, 1, 1000)
+    }
+}
+
+#[derive(Serialize, ToSchema)]
 struct EventsPage {
+    /// The events.
+    #[schema(value_type = Vec<Object>)]
     events: Vec<Event>,
+    /// `after` of the next page.
     next: u64,
 }
 
 /// `GET /api/v1/events?after&limit`: what happened on this node, oldest first.
 async fn events(
     State(admin): State<Admin>,
-    query: Result<Query<EventsQuery>, axum::extract::rejection::QueryRejection>,
-) -> Result<Json<EventsPage>, ApiError> {
-    let Query(query) =
-        query.map_err(|e| ApiError::malformed("query", e.body_text(), "?after=0&limit=100"))?;
-    if !(1..=1000).contains(&query.limit) {
-        let reason = format!("{} is not between 1 and 1000", query.limit);
-        return Err(ApiError::invalid("limit", reason, "limit=100"));
-    }
-    let events = admin.events.since(query.after, query.limit);
+    Params(query): Params<EventsQuery>,
+) -> Json<EventsPage> {
+    let events = admin.events.since(query.after, query.limit as usize);
     let next = events.last().map_or(query.after, |e| e.number);
-    Ok(Json(EventsPage { events, next }))
+    Json(EventsPage { events, next })
 }

@@ -31,7 +31,7 @@ use crate::objects;
 
 pub use access::{Gate, Peer};
 pub use frame::RequestScope;
-pub use input::{Body, Input, ObjectPath, Params, ParamsInput};
+pub use input::{Body, Input, ObjectPath, Params, ParamsInput, Segment};
 pub use operation::{Api, Operation};
 
 /// The most entries in one answer.

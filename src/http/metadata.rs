@@ -78,11 +78,9 @@ fn lists_api() -> Api<JsonEnv> {
         .query::<lists::CountParams>()
         .answer::<Count>(StatusCode::OK, "the number", Count::example())
         .fails(&[StatusCode::NOT_FOUND]);
-    let stats = Operation::get("/api/v1/stats").about("Totals and distributions").answer::<Figures>(
-        StatusCode::OK,
-        "the figures",
-        Figures::example(),
-    );
+    let stats = Operation::get("/api/v1/stats")
+        .about("Totals and distributions")
+        .answer::<Figures>(StatusCode::OK, "the figures", Figures::example());
     Api::default()
         .at(list, lists::list)
         .at(search, lists::search)

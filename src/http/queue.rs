@@ -30,9 +30,7 @@ use crate::actors::queue_worker::task::NewTask;
 use crate::actors::queue_worker::{Message, QueueReply, TASK_LIMIT};
 use crate::cluster::To;
 use crate::types::Service;
-use model::{
-    NewDeleteTask, NewSaveTask, NewTaskRequest, StatusDone, StatusRequest, TaskDone,
-};
+use model::{NewDeleteTask, NewSaveTask, NewTaskRequest, StatusDone, StatusRequest, TaskDone};
 use view::{DeleteTask, Figures, SaveTask, TaskList, TaskView};
 use workers::{WorkerList, WorkerView};
 
@@ -156,10 +154,7 @@ fn workers_api() -> Api<QueueEnv> {
         .about("Keeps a worker from taking tasks; the one in work is finished")
         .answer::<WorkerView>(StatusCode::OK, "stopped", WorkerView::example())
         .fails(&[StatusCode::NOT_FOUND]);
-    Api::default()
-        .at(list, workers::list)
-        .at(start, workers::start)
-        .at(stop, workers::stop)
+    Api::default().at(list, workers::list).at(start, workers::start).at(stop, workers::stop)
 }
 
 impl QueueEnv {

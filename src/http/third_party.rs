@@ -1,13 +1,15 @@
-//! The JSON API of the third-party service: objects of the sources, the sources themselves, the cache.
+//! The JSON API of the third-party service: objects of the sources, the sources themselves, the
+//! cache.
 //!
 //! Translates requests into messages to the service's actor (on this node) and streams bodies from
 //! the data plane. What is read here comes from outside; the buckets of the cluster are not asked.
 //!
 //! - `TPAPI-1` sources are read only: to store or delete objects there answers 501;
-//! - `TPAPI-2` a source that is added or removed here is told to all live third-party instances; one
-//!   that is away meanwhile does not learn of it (`instances` in the answer counts those that did);
-//! - `TPAPI-3` an object that no source has is 404; one that could not be had because sources failed
-//!   is 503.
+//! - `TPAPI-2` a source that is added or removed here is told to all live third-party instances;
+//!   one that is away meanwhile does not learn of it (`instances` in the answer counts those that
+//!   did);
+//! - `TPAPI-3` an object that no source has is 404; one that could not be had because sources
+//!   failed is 503.
 
 mod model;
 mod objects;
@@ -121,10 +123,7 @@ fn cache_api() -> Api<JsonEnv> {
         .object_path()
         .empty(StatusCode::NO_CONTENT, "thrown out")
         .fails(&[StatusCode::NOT_FOUND]);
-    Api::default()
-        .at(state, objects::cache)
-        .at(warm, objects::warm)
-        .at(evict, objects::evict)
+    Api::default().at(state, objects::cache).at(warm, objects::warm).at(evict, objects::evict)
 }
 
 /// TPAPI-1.

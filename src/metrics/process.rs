@@ -43,7 +43,8 @@ impl Sampler {
     /// Takes a sample. What cannot be read counts as 0.
     pub fn sample(&mut self) -> Usage {
         let now = Instant::now();
-        let cpu = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Into::into);
+        let cpu =
+            clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Into::into);
         let packets = packets();
         let rss_bytes = read_kib("/proc/self/status", "VmRSS:").unwrap_or(0) * 1024;
         let (cpu_percent, packets_per_second) = match self.last {

@@ -26,7 +26,9 @@ pub enum DiskError {
     #[error("{0} is in use by another process")]
     Locked(PathBuf),
     /// It was written by another version.
-    #[error("{path} has data format {found}, this program has {FORMAT}: use the version that wrote it, or another --data-dir")]
+    #[error(
+        "{path} has data format {found}, this program has {FORMAT}: use the version that wrote it, or another --data-dir"
+    )]
     Format {
         /// The directory.
         path: PathBuf,
@@ -90,8 +92,7 @@ impl NodeDisk {
             Some(identity) => check(dir, identity, services, instance)?,
             None => {
                 let first = services.first().copied().unwrap_or(Service::Storage);
-                let instance =
-                    instance.map_or_else(|| new_instance_id(first), ToOwned::to_owned);
+                let instance = instance.map_or_else(|| new_instance_id(first), ToOwned::to_owned);
                 let services = services.to_vec();
                 Identity { format: FORMAT, instance, services, cluster_id: String::new() }
             }
@@ -152,11 +153,8 @@ fn check(
     if identity.format != FORMAT {
         return Err(DiskError::Format { path: dir.to_owned(), found: identity.format });
     }
-    let foreign = |found: String, wanted: String| DiskError::Foreign {
-        path: dir.to_owned(),
-        found,
-        wanted,
-    };
+    let foreign =
+        |found: String, wanted: String| DiskError::Foreign { path: dir.to_owned(), found, wanted };
     if let Some(wanted) = instance.filter(|i| *i != identity.instance) {
         return Err(foreign(identity.instance, wanted.to_owned()));
     }
@@ -192,10 +190,8 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io(path)(error)),
     };
-    let damaged = |e: serde_json::Error| DiskError::Damaged {
-        path: path.to_owned(),
-        reason: e.to_string(),
-    };
+    let damaged =
+        |e: serde_json::Error| DiskError::Damaged { path: path.to_owned(), reason: e.to_string() };
     serde_json::from_slice(&bytes).map(Some).map_err(damaged)
 }
 
@@ -254,7 +250,8 @@ mod tests {
         assert!(matches!(disk.set_cluster_id(8), Err(DiskError::Foreign { .. })));
         drop(disk);
         let file = dir.path().join("node.json");
-        let other = std::fs::read_to_string(&file).unwrap().replace("\"format\": 1", "\"format\": 9");
+        let other =
+            std::fs::read_to_string(&file).unwrap().replace("\"format\": 1", "\"format\": 9");
         std::fs::write(&file, other).unwrap();
         assert!(matches!(open(&[Service::Queue], None), Err(DiskError::Format { found: 9, .. })));
         std::fs::write(&file, "{").unwrap();

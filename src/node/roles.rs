@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use axum::Router;
 use axum::body::Body;
-use http::Request;
+use hyper::Request;
 use hyper::body::Incoming;
 use tokio::sync::Notify;
 use tower::ServiceExt;
@@ -14,7 +14,7 @@ use tower::ServiceExt;
 use super::disk::NodeDisk;
 use crate::actors::member::Root;
 use crate::actors::metadata::{self, Metadata};
-use crate::actors::queue_worker::{Queue, worker};
+use crate::actors::queue_worker::{Queue, worker, worker::WorkerCell};
 use crate::actors::storage_node::{self, StorageNode, store};
 use crate::actors::supervisor::restart::{Limits, Strategy};
 use crate::actors::supervisor::{ChildSpec, SupervisorSpec};
@@ -23,7 +23,9 @@ use crate::cluster::Cluster;
 use crate::config::{Config, Durability};
 use crate::data::desk::Desk;
 use crate::events::EventLog;
-use crate::http::{Handler, admin, s3};
+use crate::http::json::JsonEnv;
+use crate::http::queue::{QueueEnv, WorkerHandle};
+use crate::http::{self, Handler, admin, s3};
 use crate::metrics;
 use crate::objects::Env;
 use crate::types::Service;
@@ -40,8 +42,15 @@ pub struct Parts {
     pub disk: Arc<Mutex<NodeDisk>>,
     /// What the flows have at hand.
     pub env: Env,
+    /// The queue's workers on this node, by name.
+    pub workers: Vec<(String, Arc<WorkerCell>)>,
     /// Where the data plane's server and the storage node's actor meet.
     pub desk: Arc<Desk>,
+}
+
+/// Names and switches of the queue's workers of one node.
+pub fn workers(instance: &str, count: usize) -> Vec<(String, Arc<WorkerCell>)> {
+    (1..=count).map(|n| (format!("{instance}/{n}"), Arc::default())).collect()
 }
 
 impl Parts {
@@ -89,10 +98,7 @@ fn storage_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
     settings.orphan_check = config.orphan_check.0;
     settings.orphan_grace = config.orphan_grace.0;
     let node = StorageNode::new(settings, parts.desk.clone(), parts.env.data.clone());
-    let children = vec![
-        ChildSpec::service("storage_node", &parts.cluster, move || node.clone()),
-        parts.env.requests.child(parts.cluster.instance(), &parts.events),
-    ];
+    let children = vec![ChildSpec::service("storage_node", &parts.cluster, move || node.clone())];
     Ok(parts.role(Service::Storage, Strategy::OneForOne, children))
 }
 
@@ -100,9 +106,8 @@ fn metadata_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
     let outbox = Arc::new(Notify::new());
     let service = Metadata::new(parts.subdir("metadata")?.join("meta.db"), outbox.clone());
     let cluster = parts.cluster.clone();
-    let relay = move || -> task::Work {
-        Box::pin(metadata::relay::run(cluster.clone(), outbox.clone()))
-    };
+    let relay =
+        move || -> task::Work { Box::pin(metadata::relay::run(cluster.clone(), outbox.clone())) };
     let children = vec![
         ChildSpec::service("metadata", &parts.cluster, move || service.clone()),
         task::child("relay", relay),
@@ -116,12 +121,12 @@ fn queue_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
     let mut children = vec![ChildSpec::service("queue", &parts.cluster, move || service.clone())];
     let executor: Arc<dyn worker::Executor> =
         Arc::new(crate::objects::tasks::TaskExecutor::new(parts.cluster.clone()));
-    for n in 1..=parts.config.queue.workers {
+    for (n, (name, cell)) in (1..).zip(&parts.workers) {
         let worker = worker::Worker {
-            name: format!("{}/{n}", parts.cluster.instance()),
+            name: name.clone(),
             cluster: parts.cluster.clone(),
             executor: executor.clone(),
-            cell: Arc::default(),
+            cell: cell.clone(),
             changed: changed.clone(),
             lease: parts.config.queue.lease.0,
         };
@@ -139,13 +144,25 @@ pub fn handler(service: Service, parts: &Parts, root: Root) -> Handler {
         root,
         events: parts.events.clone(),
     };
-    let router = admin::router(admin);
+    let env = JsonEnv::new(parts.env.clone(), &parts.config);
+    let common = admin::api(admin.clone());
     match service {
+        Service::Metadata => json_only(service, http::metadata::router(env, common)),
         Service::Storage => {
             let edge = s3::service(parts.env.clone(), &parts.config.s3);
-            with_s3(edge, router)
+            with_s3(edge, http::storage::router(env, common))
         }
-        _ => json_only(service, router),
+        Service::Queue => {
+            let workers = parts
+                .workers
+                .iter()
+                .map(|(name, cell)| WorkerHandle { name: name.clone(), cell: cell.clone() });
+            let env = QueueEnv { json: env, workers: workers.collect() };
+            json_only(service, http::queue::router(env, common))
+        }
+        Service::ThirdParty | Service::MockError => {
+            json_only(service, admin::router(admin, env.gate))
+        }
     }
 }
 
@@ -180,7 +197,13 @@ fn json_only(service: Service, router: Router) -> Handler {
                 Err(never) => match never {},
             };
             let status = response.status().as_u16();
-            metrics::get().served(service.short(), method.as_str(), "json", status, begun.elapsed());
+            metrics::get().served(
+                service.short(),
+                method.as_str(),
+                "json",
+                status,
+                begun.elapsed(),
+            );
             response
         })
     })

@@ -98,11 +98,7 @@ impl Actor for RequestSupervisor {
     type State = ();
     type Arguments = ();
 
-    async fn pre_start(
-        &self,
-        myself: ActorRef<Never>,
-        (): (),
-    ) -> Result<(), ActorProcessingErr> {
+    async fn pre_start(&self, myself: ActorRef<Never>, (): ()) -> Result<(), ActorProcessingErr> {
         let mut cell = self.requests.supervisor.write().expect("no panic while the cell is held");
         *cell = Some(myself.get_cell());
         Ok(())
@@ -117,7 +113,8 @@ impl Actor for RequestSupervisor {
         match event {
             SupervisionEvent::ActorFailed(_, error) => {
                 let text = error.to_string();
-                let event = Event::now(EventKind::ActorEnded, &self.instance, "requests/one", &text);
+                let event =
+                    Event::now(EventKind::ActorEnded, &self.instance, "requests/one", &text);
                 self.events.record(event);
             }
             SupervisionEvent::ActorStarted(_)

@@ -34,8 +34,8 @@ const OPEN_LIMIT: Duration = Duration::from_secs(30);
 /// The class of objects that had no row.
 const STORAGE_CLASS: &str = "STANDARD";
 
-/// Executes a save task; `Ok` also where there is nothing to save any more. An empty `source` stands
-/// for any.
+/// Executes a save task; `Ok` also where there is nothing to save any more. An empty `source`
+/// stands for any.
 ///
 /// # Errors
 /// Why it must be tried again.
@@ -72,8 +72,7 @@ async fn look(
     key: &str,
     expect: &SaveExpect,
 ) -> Result<Option<Job>, String> {
-    let query =
-        Query::Lookup { bucket: bucket.to_owned(), key: key.to_owned(), version_id: None };
+    let query = Query::Lookup { bucket: bucket.to_owned(), key: key.to_owned(), version_id: None };
     let (bucket, found) = match read(env, scope, query).await {
         Ok(QueryReply::Object { bucket, found }) => (bucket, found),
         Err(FlowError::Refused(Refused::NoSuchBucket)) => return Ok(None),
@@ -91,7 +90,9 @@ fn wanted(bucket: BucketInfo, found: Found, expect: &SaveExpect) -> Option<Job> 
     match (expect, found) {
         (SaveExpect::StillAbsent, Found::Absent) => Some(Job { bucket, row: None }),
         (SaveExpect::StillRow { row }, Found::Object { info, .. })
-            if info.row == *row && bucket.versioning != Versioning::Enabled && md5(&info).is_some() =>
+            if info.row == *row
+                && bucket.versioning != Versioning::Enabled
+                && md5(&info).is_some() =>
         {
             Some(Job { bucket, row: Some(*info) }) // SAVE-2
         }
@@ -113,9 +114,10 @@ async fn open(
     source: &str,
     job: &Job,
 ) -> Result<Option<outside::Opened>, String> {
-    let expect = job.row.as_ref().and_then(|info| {
-        md5(info).map(|md5| outside::Expect { size: info.size, md5 })
-    });
+    let expect = job
+        .row
+        .as_ref()
+        .and_then(|info| md5(info).map(|md5| outside::Expect { size: info.size, md5 }));
     let request = outside::Open {
         bucket: bucket.to_owned(),
         key: key.to_owned(),
@@ -137,9 +139,8 @@ impl Job {
     fn request(self, env: &Env, key: &str, opened: outside::Opened) -> PutRequest {
         let (size, declared) = (opened.size, opened.md5);
         let body = bytes(env.data.clone(), opened.body);
-        let upload: Upload = Box::pin(body.map(|piece| {
-            piece.map_err(|error| BodyError::Source(error.to_string()))
-        }));
+        let upload: Upload =
+            Box::pin(body.map(|piece| piece.map_err(|error| BodyError::Source(error.to_string()))));
         let mut object = NewObject {
             version_id: String::new(),
             owner: String::new(),
@@ -208,7 +209,10 @@ mod tests {
         let (off, enabled) = (Versioning::Off, Versioning::Enabled);
         let etag = "0".repeat(32);
         let marker = || Found::DeleteMarker {
-            version_id: "v".into(), last_modified_ms: 0, latest: true, row: 7,
+            version_id: "v".into(),
+            last_modified_ms: 0,
+            latest: true,
+            row: 7,
         };
         let rows = [
             (true, off, Found::Absent, absent, true),

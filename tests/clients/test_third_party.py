@@ -168,9 +168,10 @@ def test_a_row_without_readable_copies_is_served_only_with_its_own_bytes(own_clu
     s3.create_bucket(Bucket=bucket)
     set_fallback(cluster, bucket)
     data = {key: random_bytes(200_000, seed=n) for n, key in enumerate(["right", "wrong"])}
+    writer = s3_support.patient(cluster.s3)
     for key, value in data.items():
-        s3.put_object(Bucket=bucket, Key=key, Body=value, Metadata={"n": key},
-                      ContentType="text/x-mine")  # fmt: skip
+        writer.put_object(Bucket=bucket, Key=key, Body=value, Metadata={"n": key},
+                          ContentType="text/x-mine")  # fmt: skip
     cluster.stop()
     assert all(spoil(cluster, value) == 1 for value in data.values())
     cluster.start()

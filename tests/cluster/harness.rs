@@ -64,7 +64,13 @@ impl Node {
     }
 
     /// The same at a given cluster port and with a given secret.
-    pub fn start_at(dir: &Path, service: &'static str, seeds: &[String], port: u16, secret: &str) -> Node {
+    pub fn start_at(
+        dir: &Path,
+        service: &'static str,
+        seeds: &[String],
+        port: u16,
+        secret: &str,
+    ) -> Node {
         let address = format!("127.0.0.1:{port}");
         std::fs::create_dir_all(dir).unwrap();
         let log = std::fs::File::create(dir.join("test.log")).unwrap();
@@ -153,8 +159,7 @@ impl Observer {
     pub fn peers(&self) -> Vec<String> {
         let own = self.cluster.instance().to_owned();
         let others = self.cluster.members().into_iter().filter(|m| m.instance != own);
-        let mut names: Vec<String> =
-            others.map(|m| m.services[0].short().to_owned()).collect();
+        let mut names: Vec<String> = others.map(|m| m.services[0].short().to_owned()).collect();
         names.sort();
         names
     }

@@ -23,7 +23,11 @@ async fn three(dir: &std::path::Path) -> (Node, Node, Observer) {
     (metadata, queue, observer)
 }
 
-async fn ask(observer: &Observer, instance: &str, limit: Duration) -> Result<MemberReply, CallError> {
+async fn ask(
+    observer: &Observer,
+    instance: &str,
+    limit: Duration,
+) -> Result<MemberReply, CallError> {
     observer.cluster.call(&Scope::new(limit), To::Instance(instance), Message::Actors).await
 }
 
@@ -45,39 +49,45 @@ fn nodes_find_each_other_through_one_seed_and_answer_calls() {
 
 #[test]
 fn a_killed_node_is_out_in_time_and_back_on_its_disk_under_its_id() {
-    isolated("membership::a_killed_node_is_out_in_time_and_back_on_its_disk_under_its_id", || async {
-        let dir = tempfile::tempdir().unwrap();
-        let (metadata, mut queue, observer) = three(dir.path()).await;
-        let before = observer.instance_of(Service::Queue);
-        for _ in 0..3 {
-            queue.kill();
-            until("the killed node is out", OUT, || observer.peers() == ["metadata"]).await;
-            queue.restart(&[metadata.address.clone()]);
-            until("it is back", JOIN, || observer.peers() == ["metadata", "queue"]).await;
-            assert_eq!(observer.instance_of(Service::Queue), before);
-            let scope = Duration::from_secs(5);
-            assert!(ask(&observer, &before, scope).await.is_ok());
-        }
-    });
+    isolated(
+        "membership::a_killed_node_is_out_in_time_and_back_on_its_disk_under_its_id",
+        || async {
+            let dir = tempfile::tempdir().unwrap();
+            let (metadata, mut queue, observer) = three(dir.path()).await;
+            let before = observer.instance_of(Service::Queue);
+            for _ in 0..3 {
+                queue.kill();
+                until("the killed node is out", OUT, || observer.peers() == ["metadata"]).await;
+                queue.restart(&[metadata.address.clone()]);
+                until("it is back", JOIN, || observer.peers() == ["metadata", "queue"]).await;
+                assert_eq!(observer.instance_of(Service::Queue), before);
+                let scope = Duration::from_secs(5);
+                assert!(ask(&observer, &before, scope).await.is_ok());
+            }
+        },
+    );
 }
 
 #[test]
 fn a_frozen_node_is_out_in_time_with_its_pending_calls_and_back_when_it_thaws() {
-    isolated("membership::a_frozen_node_is_out_in_time_with_its_pending_calls_and_back_when_it_thaws", || async {
-        let dir = tempfile::tempdir().unwrap();
-        let (_metadata, queue, observer) = three(dir.path()).await;
-        let instance = observer.instance_of(Service::Queue);
-        queue.signal(Signal::SIGSTOP);
-        let begun = Instant::now();
-        let pending = ask(&observer, &instance, Duration::from_secs(30)).await;
-        let took = begun.elapsed();
-        assert_eq!(pending, Err(CallError::Dropped));
-        assert!(took < OUT, "the pending call failed only after {took:?}");
-        until("the frozen node is out", OUT, || observer.peers() == ["metadata"]).await;
-        queue.signal(Signal::SIGCONT);
-        until("it is back", JOIN, || observer.peers() == ["metadata", "queue"]).await;
-        assert!(ask(&observer, &instance, JOIN).await.is_ok());
-    });
+    isolated(
+        "membership::a_frozen_node_is_out_in_time_with_its_pending_calls_and_back_when_it_thaws",
+        || async {
+            let dir = tempfile::tempdir().unwrap();
+            let (_metadata, queue, observer) = three(dir.path()).await;
+            let instance = observer.instance_of(Service::Queue);
+            queue.signal(Signal::SIGSTOP);
+            let begun = Instant::now();
+            let pending = ask(&observer, &instance, Duration::from_secs(30)).await;
+            let took = begun.elapsed();
+            assert_eq!(pending, Err(CallError::Dropped));
+            assert!(took < OUT, "the pending call failed only after {took:?}");
+            until("the frozen node is out", OUT, || observer.peers() == ["metadata"]).await;
+            queue.signal(Signal::SIGCONT);
+            until("it is back", JOIN, || observer.peers() == ["metadata", "queue"]).await;
+            assert!(ask(&observer, &instance, JOIN).await.is_ok());
+        },
+    );
 }
 
 #[test]
@@ -111,9 +121,9 @@ fn a_busy_node_is_not_taken_for_dead() {
         else {
             panic!("no events")
         };
-        let lost = events.iter().find(|e| {
-            e.subject == own && e.kind == mocks3::events::EventKind::MemberLost
-        });
+        let lost = events
+            .iter()
+            .find(|e| e.subject == own && e.kind == mocks3::events::EventKind::MemberLost);
         assert!(lost.is_none(), "the busy process was taken for dead: {lost:?}");
     });
 }
@@ -129,7 +139,8 @@ fn a_node_that_is_asked_to_stop_says_goodbye() {
         let status = queue.child.wait().unwrap();
         assert!(status.success(), "{status}: {}", queue.log());
         let first = tokio::time::timeout(JOIN, changes.recv()).await.unwrap().unwrap();
-        let left = matches!(&first, mocks3::cluster::MemberEvent::Left(m) if m.instance == instance);
+        let left =
+            matches!(&first, mocks3::cluster::MemberEvent::Left(m) if m.instance == instance);
         assert!(left, "{first:?}");
         assert!(observer.cluster.table().others().iter().all(|m| m.info.instance != instance));
     });
@@ -137,16 +148,25 @@ fn a_node_that_is_asked_to_stop_says_goodbye() {
 
 #[test]
 fn a_node_of_another_cluster_and_one_without_the_secret_stay_outside() {
-    isolated("membership::a_node_of_another_cluster_and_one_without_the_secret_stay_outside", || async {
-        let dir = tempfile::tempdir().unwrap();
-        let metadata = Node::start(&dir.path().join("m"), "metadata", &[]);
-        let seeds = vec![metadata.address.clone()];
-        let stranger = Observer::join_as(seeds.clone(), SECRET, 77).await;
-        let thief = Node::start_at(&dir.path().join("q"), "queue", &seeds, crate::harness::free_port(), "not the secret");
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        assert_eq!(stranger.peers(), Vec::<String>::new());
-        assert!(!metadata.log().contains("member joined"), "{}", metadata.log());
-        assert!(!thief.log().contains("member joined"), "{}", thief.log());
-        assert!(metadata.log().contains("another cluster"), "{}", metadata.log());
-    });
+    isolated(
+        "membership::a_node_of_another_cluster_and_one_without_the_secret_stay_outside",
+        || async {
+            let dir = tempfile::tempdir().unwrap();
+            let metadata = Node::start(&dir.path().join("m"), "metadata", &[]);
+            let seeds = vec![metadata.address.clone()];
+            let stranger = Observer::join_as(seeds.clone(), SECRET, 77).await;
+            let thief = Node::start_at(
+                &dir.path().join("q"),
+                "queue",
+                &seeds,
+                crate::harness::free_port(),
+                "not the secret",
+            );
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            assert_eq!(stranger.peers(), Vec::<String>::new());
+            assert!(!metadata.log().contains("member joined"), "{}", metadata.log());
+            assert!(!thief.log().contains("member joined"), "{}", thief.log());
+            assert!(metadata.log().contains("another cluster"), "{}", metadata.log());
+        },
+    );
 }

@@ -59,7 +59,8 @@ fn sixty_giant_half_frames_cost_less_than_32_mib() {
         until("it is a member", JOIN, || observer.peers() == ["metadata"]).await;
         let before = node.rss_mib();
         let mut most = before;
-        for announce in [(16u64 << 20).to_be_bytes().to_vec(), (16u32 << 20).to_be_bytes().to_vec()] {
+        for announce in [(16u64 << 20).to_be_bytes().to_vec(), (16u32 << 20).to_be_bytes().to_vec()]
+        {
             let mut streams: Vec<TcpStream> =
                 (0..60).map(|_| TcpStream::connect(&node.address).unwrap()).collect();
             for stream in &mut streams {
@@ -89,7 +90,10 @@ fn four_hundred_idle_sockets_change_nothing_for_the_members() {
         let opened = Instant::now();
         // a newcomer gets in while they sit there, and nobody is thrown out
         let late = Node::start(&dir.path().join("q"), "queue", &[node.address.clone()]);
-        until("a newcomer joins", Duration::from_secs(3), || first.peers() == ["metadata", "queue"]).await;
+        until("a newcomer joins", Duration::from_secs(3), || {
+            first.peers() == ["metadata", "queue"]
+        })
+        .await;
         assert!(first.cluster.is_live(&first.instance_of(Service::Metadata)));
         drop(late);
         for stream in &mut idle {

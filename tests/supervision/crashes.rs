@@ -41,7 +41,9 @@ async fn every_kind_of_crash_is_seen_with_its_cause_and_the_child_comes_back_aft
 
 #[tokio::test]
 async fn one_for_all_and_rest_for_one_take_the_right_siblings_along() {
-    for (strategy, expected) in [(Strategy::OneForAll, [2, 2, 2]), (Strategy::RestForOne, [1, 2, 2])] {
+    for (strategy, expected) in
+        [(Strategy::OneForAll, [2, 2, 2]), (Strategy::RestForOne, [1, 2, 2])]
+    {
         let tree = tree(strategy, PATIENT, 3).await;
         tree.slots[1].crash(Crash::Panic).await;
         tree.until_started(2, 2).await;

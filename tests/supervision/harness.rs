@@ -35,7 +35,12 @@ impl Actor for Victim {
         Ok(())
     }
 
-    async fn handle(&self, _: ActorRef<Do>, Do(crash): Do, (): &mut ()) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        _: ActorRef<Do>,
+        Do(crash): Do,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
         match crash {
             Crash::Panic => panic!("injected"),
             Crash::Error => Err("injected".into()),

@@ -109,12 +109,13 @@ async fn acknowledged_tasks_survive_kills_of_the_queue_actor() {
         let kind = TaskKind::Cleanup { data_id: DataId::new(), nodes: vec!["n".into()] };
         let task = NewTask::new(id.clone(), kind, now_ms());
         let scope = Scope::new(Duration::from_secs(1));
-        let (taken, ()) = tokio::join!(queue_worker::enqueue(&cluster, &scope, vec![task]), async {
-            if round % 3 == 0 {
-                tokio::time::sleep(Duration::from_micros(100 * (round % 30))).await;
-                kill("queue", &cluster);
-            }
-        });
+        let (taken, ()) =
+            tokio::join!(queue_worker::enqueue(&cluster, &scope, vec![task]), async {
+                if round % 3 == 0 {
+                    tokio::time::sleep(Duration::from_micros(100 * (round % 30))).await;
+                    kill("queue", &cluster);
+                }
+            });
         if taken.is_ok_and(|t| t == [Enqueued::New]) {
             acknowledged.push(id);
         } else {

@@ -6,8 +6,8 @@
 //! - `BREAK-1` after `failures` failures in a row it opens;
 //! - `BREAK-2` while it is open nothing is let through; after the pause exactly one probe is, and
 //!   nothing else until the probe has an outcome or has been out for as long as the pause;
-//! - `BREAK-3` the pause doubles with every trip in a row, up to [`LONGEST`] times the first one; one
-//!   success closes the breaker and forgets it all.
+//! - `BREAK-3` the pause doubles with every trip in a row, up to [`LONGEST`] times the first one;
+//!   one success closes the breaker and forgets it all.
 
 use crate::types::UnixMillis;
 

@@ -5,7 +5,8 @@
 //!
 //! - `CACHE-1` the cost of all entries never exceeds the limit;
 //! - `CACHE-2` what is given out is no older than the time to live;
-//! - `CACHE-3` only whole objects that passed every check of their source come in (the caller's duty).
+//! - `CACHE-3` only whole objects that passed every check of their source come in (the caller's
+//!   duty).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -81,7 +82,9 @@ impl<V> Cache<V> {
             return;
         }
         while self.cost + cost > self.limit {
-            let Some(oldest) = self.order.first_key_value().map(|(_, id)| id.clone()) else { break };
+            let Some(oldest) = self.order.first_key_value().map(|(_, id)| id.clone()) else {
+                break;
+            };
             self.take(&oldest); // CACHE-1
             self.counts.evicted += 1;
         }

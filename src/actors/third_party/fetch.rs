@@ -2,10 +2,11 @@
 //!
 //! Runs in tasks of the actor, one per request.
 //!
-//! - `FETCH-1` an answer is given only for a whole head (status 200), and never for bytes that differ
-//!   from what was expected or declared: small bodies and checked ones are found right before they are
-//!   given, the others break off instead of their last piece;
-//! - `FETCH-2` a source that fails does not keep the next one from being asked, in the time there is;
+//! - `FETCH-1` an answer is given only for a whole head (status 200), and never for bytes that
+//!   differ from what was expected or declared: small bodies and checked ones are found right
+//!   before they are given, the others break off instead of their last piece;
+//! - `FETCH-2` a source that fails does not keep the next one from being asked, in the time there
+//!   is;
 //! - `FETCH-3` [`Reply::Absent`] means that every enabled source was asked and does not have it.
 
 use std::sync::Arc;
@@ -87,7 +88,8 @@ pub async fn open(
             if let Some((response, verifier, to)) = rest {
                 let done = take::pump(*response, verifier, to).await;
                 if let Err(error @ (TakeError::Broken(_) | TakeError::Wrong(_))) = done {
-                    tracing::warn!(source, bucket = open.bucket, key = open.key, %error, "body broke");
+                    let (bucket, key) = (&open.bucket, &open.key);
+                    tracing::warn!(source, bucket, key, %error, "body broke");
                     shared.sources().record(&source, Came::Failed, now_ms());
                 }
             }
@@ -274,7 +276,8 @@ async fn body(
     let md5 = open.expect.map(|e| e.md5).or(facts.md5);
     let verifier = Verifier::new(size, md5);
     let small = size.is_some_and(|s| s <= KEEP_LIMIT);
-    let ahead = open.mode == Mode::Checked || (md5.is_some() && size.is_some_and(|s| s <= AHEAD_LIMIT));
+    let ahead =
+        open.mode == Mode::Checked || (md5.is_some() && size.is_some_and(|s| s <= AHEAD_LIMIT));
     let opened = |size, md5: Option<[u8; 16]>| Opened {
         source: candidate.source.name.clone(),
         size,

@@ -1,8 +1,9 @@
 //! What a source says of an object in the head of its answer. Pure.
 //!
-//! - `HEAD-1` an MD5 is believed to be declared only where the source says so: `Content-MD5`, or an S3
-//!   ETag of 32 hex digits whose object is not encrypted with other keys;
-//! - `HEAD-2` a body without a length is taken only where its end can be told from a break (chunks).
+//! - `HEAD-1` an MD5 is believed to be declared only where the source says so: `Content-MD5`, or
+//!   an S3 ETag of 32 hex digits whose object is not encrypted with other keys;
+//! - `HEAD-2` a body without a length is taken only where its end can be told from a break
+//!   (chunks).
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -140,13 +141,18 @@ mod tests {
     fn what_an_s3_source_says_is_understood() {
         let md5 = md5::compute(b"x");
         let etag = format!("\"{md5:x}\"");
-        let facts = read(SourceKind::S3, &headers(&[
-            ("content-length", "1"),
-            ("etag", &etag),
-            ("last-modified", "Tue, 15 Nov 1994 08:12:31 GMT"),
-            ("content-type", "text/plain"),
-            ("x-amz-meta-color", "red"),
-        ]), false).unwrap();
+        let facts = read(
+            SourceKind::S3,
+            &headers(&[
+                ("content-length", "1"),
+                ("etag", &etag),
+                ("last-modified", "Tue, 15 Nov 1994 08:12:31 GMT"),
+                ("content-type", "text/plain"),
+                ("x-amz-meta-color", "red"),
+            ]),
+            false,
+        )
+        .unwrap();
         assert_eq!((facts.size, facts.md5), (Some(1), Some(md5.0)));
         assert_eq!(facts.last_modified_ms, Some(784_887_151_000));
         assert_eq!(facts.head.content_type.as_deref(), Some("text/plain"));
@@ -179,15 +185,26 @@ mod tests {
         assert!(read(kind, &headers(&[("transfer-encoding", "chunked")]), false).is_ok());
         assert!(read(kind, &headers(&[("content-length", "x")]), false).is_err());
         let long = "x".repeat(HEAD_LIMIT + 1);
-        assert!(read(kind, &headers(&[("content-length", "1"), ("expires", &long)]), false).is_err());
+        assert!(
+            read(kind, &headers(&[("content-length", "1"), ("expires", &long)]), false).is_err()
+        );
     }
 
     #[test]
     fn only_a_whole_answer_is_an_object() {
-        let rows = [(200, Verdict::Found), (404, Verdict::Absent), (410, Verdict::Absent),
-            (500, Verdict::Again), (503, Verdict::Again), (429, Verdict::Again),
-            (206, Verdict::Refused), (204, Verdict::Refused), (302, Verdict::Refused),
-            (403, Verdict::Refused), (400, Verdict::Refused)];
+        let rows = [
+            (200, Verdict::Found),
+            (404, Verdict::Absent),
+            (410, Verdict::Absent),
+            (500, Verdict::Again),
+            (503, Verdict::Again),
+            (429, Verdict::Again),
+            (206, Verdict::Refused),
+            (204, Verdict::Refused),
+            (302, Verdict::Refused),
+            (403, Verdict::Refused),
+            (400, Verdict::Refused),
+        ];
         for (status, verdict) in rows {
             assert_eq!(judge(StatusCode::from_u16(status).unwrap()), verdict, "{status}");
         }

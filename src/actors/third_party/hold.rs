@@ -1,7 +1,7 @@
 //! Bodies that wait to be fetched over the data plane, each with the ticket that was given for it.
 //!
-//! The actor puts them in; the data server of the node takes them out, as from any store. Nothing can
-//! be written here.
+//! The actor puts them in; the data server of the node takes them out, as from any store. Nothing
+//! can be written here.
 //!
 //! - `HOLD-1` a body is given once, and only as a whole;
 //! - `HOLD-2` one that is not fetched while its ticket is good is dropped, which ends its source;
@@ -57,13 +57,8 @@ impl Hold {
     }
 
     /// How many wait.
-    pub fn len(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.lock().len()
-    }
-
-    /// Nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<DataId, Entry>> {
@@ -116,7 +111,7 @@ mod tests {
         assert!(store.reader(DataId(2), 1, 2).is_err(), "HOLD-1");
         hold.put(DataId(3), body(), 3, 100);
         hold.sweep(100);
-        assert!(store.reader(DataId(3), 0, 3).is_err() && hold.is_empty(), "HOLD-2");
+        assert!(store.reader(DataId(3), 0, 3).is_err() && hold.waiting() == 0, "HOLD-2");
         assert!(store.writer(DataId(4)).is_err());
     }
 

@@ -1,11 +1,11 @@
 //! What the third-party service is asked and what it answers.
 //!
-//! Sent by the fallback of the read flow, the executor of save tasks and the JSON API. Bodies of up
-//! to `INLINE_LIMIT` travel inside the answer; larger ones over the data plane of the node that
-//! answered, with a ticket that is good once.
+//! Sent by the fallback of the read flow, the executor of save tasks and the JSON API. Bodies of
+//! up to `INLINE_LIMIT` travel inside the answer; larger ones over the data plane of the node
+//! that answered, with a ticket that is good once.
 //!
-//! - `TP-WIRE-1` no answer exceeds 192 KiB: headers from a source are bounded ([`HEAD_LIMIT`]), and
-//!   there are at most 64 sources with bounded texts.
+//! - `TP-WIRE-1` no answer exceeds 192 KiB: headers from a source are bounded ([`HEAD_LIMIT`]),
+//!   and there are at most 64 sources with bounded texts.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

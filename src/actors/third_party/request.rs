@@ -2,9 +2,10 @@
 //!
 //! Used by `fetch.rs`. `rusty-s3` makes and reads the S3 part, without I/O; `reqwest` sends.
 //!
-//! - `REQUEST-1` a key that a URL cannot carry (one with `.` or `..` between slashes, or an empty one)
-//!   is never asked for: the URL would name another object;
-//! - `REQUEST-2` redirects are not followed and proxies not used: only the configured server is asked.
+//! - `REQUEST-1` a key that a URL cannot carry (one with `.` or `..` between slashes, or an empty
+//!   one) is never asked for: the URL would name another object;
+//! - `REQUEST-2` redirects are not followed and proxies not used: only the configured server is
+//!   asked.
 
 use std::time::Duration;
 
@@ -165,7 +166,8 @@ mod tests {
     use super::*;
 
     fn source(kind: &str, more: &str) -> Source {
-        let text = format!("name = \"a\"\ntype = \"{kind}\"\nendpoint = \"http://h:1/base\"\n{more}");
+        let text =
+            format!("name = \"a\"\ntype = \"{kind}\"\nendpoint = \"http://h:1/base\"\n{more}");
         toml::from_str(&text).unwrap()
     }
 

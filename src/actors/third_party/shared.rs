@@ -1,4 +1,5 @@
-//! What the actor and its fetches share: sources, cache, waiting bodies, spool, permits and counts.
+//! What the actor and its fetches share: sources, cache, waiting bodies, spool, permits and
+//! counts.
 //!
 //! Made by the actor at its start, and gone with it. Locks are held for a look-up only.
 

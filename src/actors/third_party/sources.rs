@@ -1,7 +1,8 @@
 //! The book of sources: those of the configuration and those added over HTTP, with the breaker and
 //! the counts of each.
 //!
-//! Owned by the actor's state behind a lock; changed by its handler, read and marked by its fetches.
+//! Owned by the actor's state behind a lock; changed by its handler, read and marked by its
+//! fetches.
 //!
 //! - `SOURCES-1` sources are asked by priority (lowest number first), then by name;
 //! - `SOURCES-2` one that stands in the configuration is changed there only;
@@ -165,7 +166,9 @@ impl Sources {
     /// # Errors
     /// Why not.
     pub fn check_put(&self, source: &Source) -> Result<(), Refusal> {
-        source.check().map_err(|(field, reason)| Refusal::Invalid { field: field.into(), reason })?;
+        source
+            .check()
+            .map_err(|(field, reason)| Refusal::Invalid { field: field.into(), reason })?;
         match self.find(&source.name) {
             Some(entry) if !entry.added => Err(Refusal::Configured), // SOURCES-2
             None if self.entries.len() >= MAX_SOURCES => Err(Refusal::Invalid {
@@ -263,8 +266,12 @@ mod tests {
 
     #[test]
     fn enabled_sources_are_asked_by_priority_and_name() {
-        let mut sources = book(&[source("c", 1, true), source("b", 2, true), source("a", 2, true),
-            source("off", 0, false)]);
+        let mut sources = book(&[
+            source("c", 1, true),
+            source("b", 2, true),
+            source("a", 2, true),
+            source("off", 0, false),
+        ]);
         assert_eq!(names(&sources, None), ["c", "a", "b"]); // SOURCES-1
         assert_eq!(names(&sources, Some("b")), ["b"]);
         for pinned in ["off", "nobody"] {

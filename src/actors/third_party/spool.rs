@@ -39,11 +39,6 @@ impl Spool {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Whether a body of this length could be taken now.
-    pub fn has_room(&self, len: u64) -> bool {
-        self.used().checked_add(len).is_some_and(|sum| sum <= self.limit)
-    }
-
     /// A new, empty file. Blocks.
     ///
     /// # Errors
@@ -120,7 +115,6 @@ mod tests {
         b.write(b"1234").unwrap();
         assert_eq!(b.write(b"5").unwrap_err().kind(), io::ErrorKind::QuotaExceeded);
         drop(b);
-        assert!(spool.has_room(4) && !spool.has_room(5) && !spool.has_room(u64::MAX));
         a.write(b"7890").unwrap();
         let all: Vec<Bytes> = a.pieces(2, 9).map(Result::unwrap).collect();
         assert_eq!(all.concat(), b"3456789");

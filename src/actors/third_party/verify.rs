@@ -2,8 +2,8 @@
 //!
 //! Used by `body.rs` for every body of a source, whether it is kept, spooled or streamed.
 //!
-//! - `VERIFY-1` the last piece is given only after everything was found right: who has all the bytes
-//!   has the right ones.
+//! - `VERIFY-1` the last piece is given only after everything was found right: who has all the
+//!   bytes has the right ones.
 
 use bytes::Bytes;
 
@@ -77,6 +77,7 @@ impl Verifier {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
     use proptest::prelude::*;
 
     fn run(
@@ -103,7 +104,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_right_body_is_given_whole_and_a_wrong_one_never_is(
-            pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..9), 0..6),
+            pieces in vec(vec(any::<u8>(), 0..9), 0..6),
             change in 0usize..4,
         ) {
             let all: Vec<u8> = pieces.concat();

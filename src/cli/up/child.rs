@@ -128,7 +128,9 @@ impl Child {
         if self.restart_at.is_some_and(|at| at <= Instant::now()) {
             self.restart_at = None;
             match self.start() {
-                Ok(()) => lines.push(format!("{} started again, pid {}", self.instance, self.pid())),
+                Ok(()) => {
+                    lines.push(format!("{} started again, pid {}", self.instance, self.pid()))
+                }
                 Err(error) => {
                     self.restart_at = Some(Instant::now() + BACKOFF_MAX);
                     lines.push(format!("{} cannot be started: {error}", self.instance));

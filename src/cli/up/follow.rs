@@ -34,21 +34,37 @@ impl Follower {
         self.last = Some(Instant::now());
         let asked = urls.iter().map(|url| ask(client, url, self.seen.get(url).copied()));
         let pages = futures::future::join_all(asked).await;
-        let mut lines = Vec::new();
+        let mut news: Vec<Event> = Vec::new();
         for (url, page) in urls.iter().zip(pages) {
             match page {
                 Some(page) => {
                     // the first look only finds out where the node's events stand
                     let known = self.seen.insert(url.clone(), page.next).is_some();
-                    lines.extend(page.events.iter().filter(|_| known).filter_map(line));
+                    news.extend(page.events.into_iter().filter(|_| known));
                 }
                 None => {
                     self.seen.insert(url.clone(), 0); // it starts counting anew
                 }
             }
         }
-        lines
+        told_once(&news)
     }
+}
+
+/// Lines in the order of time; what several nodes saw of one member is one line.
+fn told_once(news: &[Event]) -> Vec<String> {
+    let mut rows: Vec<(&Event, usize)> = Vec::new();
+    for event in news {
+        let member = matches!(event.kind, EventKind::MemberLost | EventKind::MemberLeft);
+        let same =
+            |(e, _): &&mut (&Event, usize)| e.kind == event.kind && e.subject == event.subject;
+        match rows.iter_mut().find(same).filter(|_| member) {
+            Some((_, seen)) => *seen += 1,
+            None => rows.push((event, 1)),
+        }
+    }
+    rows.sort_by_key(|(event, _)| event.at_ms);
+    rows.into_iter().filter_map(|(event, seen)| line(event, seen)).collect()
 }
 
 async fn ask(client: &reqwest::Client, url: &str, after: Option<u64>) -> Option<Page> {
@@ -57,20 +73,43 @@ async fn ask(client: &reqwest::Client, url: &str, after: Option<u64>) -> Option<
     client.get(url).timeout(ASK_LIMIT).send().await.ok()?.json().await.ok()
 }
 
-fn line(event: &Event) -> Option<String> {
+fn line(event: &Event, seen: usize) -> Option<String> {
+    let Event { at_ms, instance, subject, detail, .. } = event;
+    let by = if seen > 1 { format!("{seen} nodes") } else { instance.clone() };
     let what = match event.kind {
         EventKind::ActorStarted | EventKind::MemberJoined => return None, // told by what follows
-        EventKind::ActorEnded => "actor ended",
-        EventKind::Escalated => "supervisor gave up",
-        EventKind::MemberLost => "lost",
-        EventKind::MemberLeft => "left",
-        EventKind::PeerSupervisorEnded => "supervisor of a peer ended",
+        EventKind::ActorEnded => format!("{instance}: actor {subject} ended: {detail}"),
+        EventKind::Escalated => format!("{instance}: supervisor of {subject} gave up: {detail}"),
+        EventKind::MemberLost => format!("{subject} lost ({detail}), seen by {by}"),
+        EventKind::MemberLeft => format!("{subject} left, seen by {by}"),
+        EventKind::PeerSupervisorEnded => format!("{subject}: role supervisor ended: {detail}"),
     };
-    let Event { at_ms, instance, subject, detail, .. } = event;
-    Some(format!("{} {instance}: {what}: {subject} {detail}", rfc3339(*at_ms)))
+    Some(format!("{} {what}", rfc3339(*at_ms)))
 }
 
 /// A line with the time in front.
 pub fn stamped(line: &str) -> String {
     format!("{} {line}", rfc3339(now_ms()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_several_nodes_saw_of_a_member_is_one_line_and_other_events_are_not_joined() {
+        let event = |kind, who: &str, subject: &str| Event::now(kind, who, subject, "why");
+        let news = [
+            event(EventKind::MemberLost, "a", "x"),
+            event(EventKind::MemberLost, "b", "x"),
+            event(EventKind::MemberLost, "a", "y"),
+            event(EventKind::ActorEnded, "a", "metadata/relay"),
+            event(EventKind::ActorEnded, "a", "metadata/relay"),
+            event(EventKind::ActorStarted, "a", "metadata/relay"),
+        ];
+        let lines = told_once(&news);
+        assert_eq!(lines.len(), 4, "{lines:?}");
+        assert!(lines[0].ends_with("x lost (why), seen by 2 nodes"), "{lines:?}");
+        assert!(lines[1].ends_with("y lost (why), seen by a"), "{lines:?}");
+    }
 }

@@ -18,8 +18,7 @@ const FREE_PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// Reads one `service=count`.
 pub fn parse_scale(text: &str) -> Result<(Service, usize), String> {
-    let (service, count) =
-        text.split_once('=').ok_or("expected SERVICE=COUNT, as in storage=3")?;
+    let (service, count) = text.split_once('=').ok_or("expected SERVICE=COUNT, as in storage=3")?;
     let count = count.parse::<usize>().ok().filter(|n| *n <= 64);
     Ok((service.parse()?, count.ok_or("expected a count from 0 to 64, as in storage=3")?))
 }
@@ -75,7 +74,9 @@ impl DataDir {
         let mut chosen: Vec<InstanceId> = known.map(|row| row.instance.clone()).collect();
         if chosen.len() > count {
             let left = chosen.len() - count;
-            println!("note: {left} known {service} instances stay stopped; data they hold alone is not readable");
+            println!(
+                "note: {left} known {service} instances stay stopped; data they hold alone is not readable"
+            );
         }
         chosen.truncate(count);
         while chosen.len() < count {

@@ -42,10 +42,7 @@ impl RequestScope {
 impl<S: Send + Sync> FromRequestParts<S> for RequestScope {
     type Rejection = ApiError;
 
-    async fn from_request_parts(
-        parts: &mut http::request::Parts,
-        _: &S,
-    ) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut http::request::Parts, _: &S) -> Result<Self, ApiError> {
         let fresh = || RequestScope(Scope::new(super::CALL_LIMIT));
         Ok(parts.extensions.get::<RequestScope>().copied().unwrap_or_else(fresh))
     }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt, Limited};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use serde_json::error::Category;
 
@@ -67,6 +67,9 @@ pub struct ObjectPath {
     pub key: String,
 }
 
+/// Takes the one parameter of a path such as `/tasks/{id}`.
+pub struct Segment(pub String);
+
 impl<S: Send + Sync, T: Input> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
@@ -103,6 +106,16 @@ impl<S: Send + Sync> FromRequestParts<S> for ObjectPath {
         bucket::check_name("bucket", &bucket)?;
         check_key("key", &key)?;
         Ok(ObjectPath { bucket, key })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        let Path(text) = path.map_err(|e| ApiError::malformed("path", e.body_text(), "/photos"))?;
+        Ok(Segment(text))
     }
 }
 
@@ -169,11 +182,20 @@ pub async fn read(
 pub fn parse<T: Input>(bytes: &[u8]) -> Result<T, ApiError> {
     let reader = &mut serde_json::Deserializer::from_slice(bytes);
     let parsed: Result<T, _> = serde_path_to_error::deserialize(&mut *reader);
-    let value = parsed.map_err(|e| {
-        let (path, error) = (e.path().to_string(), e.into_inner());
-        refused_body::<T>(&path, &error)
+    let parsed = parsed.map_err(|e| (e.path().to_string(), e.into_inner()));
+    let ended = parsed.and_then(|value| match reader.end() {
+        Ok(()) => Ok(value),
+        Err(e) => Err((".".to_owned(), e)),
+    });
+    let value = ended.map_err(|(path, error)| {
+        // a type that is wrong early on hides that what follows is no JSON at all
+        let whole = serde_json::from_slice::<IgnoredAny>(bytes);
+        refused_body::<T>(&path, &whole.err().unwrap_or(error))
     })?;
-    reader.end().map_err(|e| refused_body::<T>(".", &e))?;
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        let example = T::example().to_string();
+        return Err(ApiError::invalid("body", "it is no JSON object", &example));
+    }
     value.check()?;
     Ok(value)
 }

@@ -68,8 +68,7 @@ pub async fn lookup(
     bucket: &str,
     key: &str,
 ) -> Result<(BucketInfo, Option<(ObjectInfo, Vec<PartRow>)>), FlowError> {
-    let query =
-        Query::Lookup { bucket: bucket.to_owned(), key: key.to_owned(), version_id: None };
+    let query = Query::Lookup { bucket: bucket.to_owned(), key: key.to_owned(), version_id: None };
     match read(&env.objects, scope, query).await? {
         QueryReply::Object { bucket, found: Found::Object { info, parts, .. } } => {
             Ok((bucket, Some((*info, parts))))
@@ -161,9 +160,13 @@ mod tests {
     #[test]
     fn base64_is_read_with_and_without_padding_and_nothing_else() {
         let read = |text: &str| serde_json::from_str::<Base64>(text).map(|b| b.0.to_vec());
-        for (text, bytes) in [("\"AQI=\"", &[1, 2][..]), ("\"AQI\"", &[1, 2]), ("\"\"", &[]),
-            ("null", &[]), ("\"\\/\\/8=\"", &[255, 255])]
-        {
+        for (text, bytes) in [
+            ("\"AQI=\"", &[1, 2][..]),
+            ("\"AQI\"", &[1, 2]),
+            ("\"\"", &[]),
+            ("null", &[]),
+            ("\"\\/\\/8=\"", &[255, 255]),
+        ] {
             assert_eq!(read(text).unwrap(), bytes, "{text}");
         }
         for text in ["\"a\"", "\"not base64!\"", "5", "[1]"] {

@@ -130,7 +130,13 @@ impl Operation {
     }
 
     /// An answer of another media type.
-    pub fn answer_raw(mut self, status: StatusCode, about: &str, kind: &str, example: &str) -> Self {
+    pub fn answer_raw(
+        mut self,
+        status: StatusCode,
+        about: &str,
+        kind: &str,
+        example: &str,
+    ) -> Self {
         let content = json!({ kind: { "schema": { "type": "string" }, "example": example } });
         let answer = json!({ "description": about, "content": content });
         self.answers.insert(status.as_u16(), answer);

@@ -1,7 +1,7 @@
 //! Buckets over JSON: made, shown, switched, removed.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ use crate::http::error::ApiError;
 use crate::http::json::input::check_range;
 use crate::http::json::{
     self, Body, CALL_LIMIT, Done, Input, JsonEnv, MAX_LIST, Params, ParamsInput, RequestScope,
+    Segment,
 };
 use crate::objects::bucket;
 use crate::objects::metadata::{read, unexpected};
@@ -103,7 +104,7 @@ pub async fn create(
 pub async fn find(
     State(env): State<JsonEnv>,
     scope: RequestScope,
-    Path(name): Path<String>,
+    Segment(name): Segment,
 ) -> Result<Json<Bucket>, ApiError> {
     let info = bucket::find(&env.objects, &scope.with(CALL_LIMIT), &name).await?.info;
     let versioning = match info.versioning {
@@ -137,7 +138,7 @@ impl Input for Switch {
 pub async fn fallback(
     State(env): State<JsonEnv>,
     scope: RequestScope,
-    Path(name): Path<String>,
+    Segment(name): Segment,
     Body(switch): Body<Switch>,
 ) -> Result<Json<Done>, ApiError> {
     let (scope, change) = (scope.with(CALL_LIMIT), BucketChange::Fallback { on: switch.enabled });
@@ -150,7 +151,7 @@ pub async fn fallback(
 pub async fn delete(
     State(env): State<JsonEnv>,
     scope: RequestScope,
-    Path(name): Path<String>,
+    Segment(name): Segment,
 ) -> Result<StatusCode, ApiError> {
     bucket::delete(&env.objects, &scope.with(CALL_LIMIT), &name, &env.owner).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -243,12 +243,8 @@ pub async fn stats(
     scope: RequestScope,
 ) -> Result<Json<Figures>, ApiError> {
     let scope = scope.with(CALL_LIMIT);
-    let buckets = Query::ListBuckets {
-        owner: None,
-        prefix: String::new(),
-        after: None,
-        max: MAX_LIST,
-    };
+    let buckets =
+        Query::ListBuckets { owner: None, prefix: String::new(), after: None, max: MAX_LIST };
     let (stats, members, buckets) = futures::try_join!(
         read(&env.objects, &scope, Query::Stats { bucket: None }),
         read(&env.objects, &scope, Query::Members),

@@ -3,16 +3,14 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Deserialize;
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
-use super::model::{
-    NewDeleteTask, StatusDone, StatusRequest, TaskDone, split_object_key, task_id,
-};
+use super::model::{NewDeleteTask, StatusDone, StatusRequest, TaskDone, split_object_key, task_id};
 use super::view::{DeleteTask, SaveTask};
 use super::{QueueEnv, unexpected};
 use crate::actors::queue_worker::command::{Command, Outcome, Refused};
@@ -20,7 +18,7 @@ use crate::actors::queue_worker::task::{KindName, NewTask, Task, TaskKind};
 use crate::actors::queue_worker::{Message, QueueReply};
 use crate::http::error::ApiError;
 use crate::http::json::input::check_range;
-use crate::http::json::{Body, Params, ParamsInput, RequestScope};
+use crate::http::json::{Body, Params, ParamsInput, RequestScope, Segment};
 use crate::types::now_ms;
 
 /// How long a task belongs to whoever dequeued it (QAPI-2).
@@ -134,7 +132,7 @@ async fn dequeue(
 pub async fn status_delete(
     State(env): State<QueueEnv>,
     scope: RequestScope,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Body(request): Body<StatusRequest>,
 ) -> Result<Json<StatusDone>, ApiError> {
     set_status(&env, scope, id, request, KindName::DeleteObject).await
@@ -144,7 +142,7 @@ pub async fn status_delete(
 pub async fn status_save(
     State(env): State<QueueEnv>,
     scope: RequestScope,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Body(request): Body<StatusRequest>,
 ) -> Result<Json<StatusDone>, ApiError> {
     set_status(&env, scope, id, request, KindName::SaveObject).await

@@ -71,10 +71,8 @@ async fn store(
 }
 
 fn kind(path: &ObjectPath, object: &SavedObject) -> TaskKind {
-    let header = |(name, value): (&String, &String)| Header {
-        name: name.clone(),
-        value: value.clone(),
-    };
+    let header =
+        |(name, value): (&String, &String)| Header { name: name.clone(), value: value.clone() };
     TaskKind::SaveObject {
         bucket: path.bucket.clone(),
         key: path.key.clone(),

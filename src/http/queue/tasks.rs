@@ -1,7 +1,7 @@
 //! Tasks in the form of the first generation, and the figures.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -17,7 +17,7 @@ use crate::actors::queue_worker::task::{
 use crate::actors::queue_worker::{Message, QueueReply, TASK_LIMIT};
 use crate::http::error::ApiError;
 use crate::http::json::input::check_range;
-use crate::http::json::{Body, Done, MAX_LIST, Params, ParamsInput, RequestScope};
+use crate::http::json::{Body, Done, MAX_LIST, Params, ParamsInput, RequestScope, Segment};
 use crate::types::now_ms;
 
 /// What the first generation knew and nothing here does.
@@ -157,7 +157,7 @@ fn kind(new: &NewTaskRequest) -> Result<TaskKind, ApiError> {
 pub async fn find(
     State(env): State<QueueEnv>,
     scope: RequestScope,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<TaskView>, ApiError> {
     get(&env, scope, id).await.map(Json)
 }
@@ -174,7 +174,7 @@ async fn get(env: &QueueEnv, scope: RequestScope, id: String) -> Result<TaskView
 pub async fn retry(
     State(env): State<QueueEnv>,
     scope: RequestScope,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<Done>, ApiError> {
     env.apply(scope, Command::Retry { id, now_ms: now_ms(), limit: TASK_LIMIT }).await?;
     Ok(Json(Done::new("task is pending")))
@@ -184,7 +184,7 @@ pub async fn retry(
 pub async fn cancel(
     State(env): State<QueueEnv>,
     scope: RequestScope,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<Done>, ApiError> {
     env.apply(scope, Command::Cancel { id, now_ms: now_ms() }).await?;
     Ok(Json(Done::new("task is cancelled")))

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::QueueEnv;
 use crate::actors::queue_worker::worker::WorkerCell;
 use crate::http::error::ApiError;
+use crate::http::json::Segment;
 
 /// One worker of this node.
 #[derive(Clone)]
@@ -97,7 +98,7 @@ pub async fn list(State(env): State<QueueEnv>) -> Json<WorkerList> {
 /// `POST /api/v1/workers/{id}/start`.
 pub async fn start(
     State(env): State<QueueEnv>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<WorkerView>, ApiError> {
     switch(&env.workers, &id, false).map(Json)
 }
@@ -105,7 +106,7 @@ pub async fn start(
 /// `POST /api/v1/workers/{id}/stop`.
 pub async fn stop(
     State(env): State<QueueEnv>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<WorkerView>, ApiError> {
     switch(&env.workers, &id, true).map(Json)
 }

@@ -40,7 +40,7 @@ pub async fn create(
     }
     bucket::create(&cx.env, &cx.scope, &input.bucket, &cx.caller).await.map_err(error::of)?;
     let location = Some(format!("/{}", input.bucket));
-    Ok(S3Response::new(CreateBucketOutput { location, ..CreateBucketOutput::default() }))
+    Ok(S3Response::new(CreateBucketOutput { location }))
 }
 
 /// DeleteBucket.
@@ -82,7 +82,6 @@ pub async fn list(
         name: Some(usage.bucket.name),
         creation_date: Some(timestamp(usage.bucket.created_ms)),
         bucket_region: Some(cx.region.to_string()),
-        ..Bucket::default()
     });
     Ok(S3Response::new(ListBucketsOutput {
         buckets: Some(buckets.collect()),

@@ -54,7 +54,7 @@ impl Asked {
 /// The first rule that allows what is asked (CORS-1).
 pub fn find<'a>(rules: &'a [CorsRule], asked: &Asked) -> Option<&'a CorsRule> {
     rules.iter().find(|rule| {
-        rule.allowed_methods.iter().any(|m| *m == asked.method)
+        rule.allowed_methods.contains(&asked.method)
             && rule.allowed_origins.iter().any(|pattern| fits(pattern, &asked.origin))
             && asked.headers.iter().all(|name| {
                 let mut allowed = rule.allowed_headers.iter();

@@ -125,11 +125,7 @@ async fn store_raw(
 }
 
 /// STAPI-1.
-async fn store(
-    env: &JsonEnv,
-    scope: RequestScope,
-    new: NewUpload,
-) -> Result<Written, ApiError> {
+async fn store(env: &JsonEnv, scope: RequestScope, new: NewUpload) -> Result<Written, ApiError> {
     let (inner, scope) = (env.clone(), scope.with(TRANSFER_LIMIT));
     let work = async move { object::store(&inner, &scope, new).await };
     Ok(request::run(&env.objects, "json_put", work).await.map_err(gone)??)

@@ -1,4 +1,5 @@
-//! The bodies of the third-party API, and how sources are read and shown in the words of the original.
+//! The bodies of the third-party API, and how sources are read and shown in the words of the
+//! original.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +17,15 @@ use crate::http::json::{Input, bucket, head, input};
 const FOREIGN_KINDS: [&str; 3] = ["azure", "gcs", "ftp"];
 /// The keys of a source's `config`.
 const CONFIG_KEYS: [&str; 9] = [
-    "endpoint", "base_url", "access_key", "secret_key", "region", "bucket", "timeout",
-    "max_retries", "retry_interval",
+    "endpoint",
+    "base_url",
+    "access_key",
+    "secret_key",
+    "region",
+    "bucket",
+    "timeout",
+    "max_retries",
+    "retry_interval",
 ];
 
 /// A source to be added.
@@ -29,8 +37,9 @@ pub struct SourceInput {
     /// `http` or `s3`; may stand in `config` too.
     #[serde(default, rename = "type")]
     pub kind: Option<String>,
-    /// `endpoint` (or `base_url`), `access_key`, `secret_key`, `region`, `bucket` (or `bucket_name`),
-    /// `timeout`, `max_retries`, `retry_interval`; times are texts with a unit or nanoseconds.
+    /// `endpoint` (or `base_url`), `access_key`, `secret_key`, `region`, `bucket` (or
+    /// `bucket_name`), `timeout`, `max_retries`, `retry_interval`; times are texts with a unit or
+    /// nanoseconds.
     #[schema(value_type = Object)]
     pub config: BTreeMap<String, Value>,
     /// Whether it is asked.
@@ -57,7 +66,8 @@ impl SourceInput {
         let in_config = config.remove("type").and_then(|v| v.as_str().map(str::to_owned));
         let kind = kind.or(in_config).unwrap_or_default();
         if FOREIGN_KINDS.contains(&kind.as_str()) {
-            let why = format!("there is no client for sources of type {kind:?}: use \"http\" or \"s3\"");
+            let why =
+                format!("there is no client for sources of type {kind:?}: use \"http\" or \"s3\"");
             return Err(ApiError::not_implemented("this type of source is not offered", why));
         }
         if name.is_empty() {
@@ -66,7 +76,8 @@ impl SourceInput {
         if kind != "http" && kind != "s3" {
             return Err(ApiError::invalid("type", format!("{kind:?} is no type"), "s3"));
         }
-        let mut fields = Map::from_iter([("name".into(), json!(name)), ("type".into(), json!(kind))]);
+        let mut fields =
+            Map::from_iter([("name".into(), json!(name)), ("type".into(), json!(kind))]);
         for (key, value) in config {
             let key = if key == "bucket_name" { "bucket".to_owned() } else { key };
             let field = format!("config.{key}");
@@ -452,40 +463,4 @@ pub struct Figures {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(body: Value) -> Result<Source, (u16, Option<String>)> {
-        let input: SourceInput = serde_json::from_value(body).unwrap();
-        input.into_source().map_err(|e| (e.code, e.field))
-    }
-
-    #[test]
-    fn sources_are_read_in_the_words_of_both_generations() {
-        let source = read(SourceInput::example()).unwrap();
-        assert_eq!((source.kind, source.priority), (SourceKind::S3, 10));
-        let first = json!({ "name": "a", "config": { "type": "http", "base_url": "http://h",
-            "bucket_name": "b", "timeout": 2_000_000_000u64, "max_retries": 3, "extra_config": {} } });
-        let source = read(first).unwrap();
-        assert_eq!((source.kind, &*source.bucket), (SourceKind::Http, "b"));
-        assert_eq!((source.timeout, source.max_retries), (Span::secs(2), 3));
-    }
-
-    #[test]
-    fn what_is_wrong_with_a_source_is_named() {
-        let with = |config: Value| json!({ "name": "a", "type": "s3", "config": config });
-        let rows = [
-            (json!({ "type": "s3", "config": {} }), 422, Some("name")),
-            (json!({ "name": "a", "config": {} }), 422, Some("type")),
-            (json!({ "name": "a", "type": "gcs", "config": {} }), 501, None),
-            (with(json!({})), 422, Some("config")),
-            (with(json!({ "endpoint": "h" })), 422, Some("config.endpoint")),
-            (with(json!({ "endpoint": "http://h", "colour": 1 })), 422, Some("config.colour")),
-            (with(json!({ "endpoint": "http://h", "access_key": "k" })), 422,
-                Some("config.secret_key")),
-        ];
-        for (body, code, field) in rows {
-            assert_eq!(read(body.clone()), Err((code, field.map(str::to_owned))), "{body}");
-        }
-    }
-}
+mod tests;

@@ -8,11 +8,11 @@ use serde::Deserialize;
 use serde_json::json;
 use utoipa::IntoParams;
 
-use super::model::{
-    CacheInput, CacheState, Cached, Figures, ListedKey, Listing, Metadata,
-};
+use super::model::{CacheInput, CacheState, Cached, Figures, ListedKey, Listing, Metadata};
 use super::sources::unexpected;
-use crate::actors::third_party::message::{Body as Bytes, Message, Mode, Open, Opened, Reply, Stats};
+use crate::actors::third_party::message::{
+    Body as Bytes, Message, Mode, Open, Opened, Reply, Stats,
+};
 use crate::cluster::{Scope, To};
 use crate::http::admin::rfc3339;
 use crate::http::error::ApiError;
@@ -189,7 +189,12 @@ pub async fn list(
     let objects: Vec<ListedKey> = listed
         .objects
         .into_iter()
-        .map(|o| ListedKey { key: o.key, size: o.size, etag: o.etag, last_modified: o.last_modified })
+        .map(|o| ListedKey {
+            key: o.key,
+            size: o.size,
+            etag: o.etag,
+            last_modified: o.last_modified,
+        })
         .collect();
     let (count, is_truncated) = (objects.len(), listed.truncated);
     Ok(Json(Listing { bucket, source: listed.source, objects, count, is_truncated }))

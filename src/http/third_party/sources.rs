@@ -100,7 +100,8 @@ pub async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Tells the own instance, whose refusal counts, and then the others (TPAPI-2); says how many did it.
+/// Tells the own instance, whose refusal counts, and then the others (TPAPI-2); says how many did
+/// it.
 async fn tell_all(env: &JsonEnv, scope: &Scope, message: Message) -> Result<usize, ApiError> {
     let cluster = &env.objects.cluster;
     let mut done = 0;
@@ -114,7 +115,9 @@ async fn tell_all(env: &JsonEnv, scope: &Scope, message: Message) -> Result<usiz
             Ok(Ok(_)) => done += 1,
             Ok(Err(refusal)) if done == 0 => return Err(refusal.into()),
             Err(error) if done == 0 => return Err(error.into()),
-            Ok(Err(refusal)) => tracing::warn!(member.instance, %refusal, "source not changed there"),
+            Ok(Err(refusal)) => {
+                tracing::warn!(member.instance, %refusal, "source not changed there")
+            }
             Err(error) => tracing::warn!(member.instance, %error, "source not changed there"),
         }
     }

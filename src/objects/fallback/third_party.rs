@@ -3,8 +3,9 @@
 //! Handed to the read flow by `node`. Small bodies come with the answer of the service's actor,
 //! larger ones from the data plane of its node.
 //!
-//! - `FALL-TP-1` with `expect` the service checks all bytes before it gives the first one; without,
-//!   what is wrong breaks the stream before its end, so that nobody gets a whole wrong object;
+//! - `FALL-TP-1` with `expect` the service checks all bytes before it gives the first one;
+//!   without, what is wrong breaks the stream before its end, so that nobody gets a whole wrong
+//!   object;
 //! - `FALL-TP-2` an object whose bytes are read is saved here by a queue task, once in
 //!   [`REPEAT_MS`]; HEAD and conditions that fail save nothing.
 
@@ -48,7 +49,13 @@ impl ThirdPartyFallback {
     }
 
     /// The object with its bytes, and a save task for it once they are read.
-    fn object(&self, bucket: &str, key: &str, save: task::SaveExpect, opened: Opened) -> FallbackObject {
+    fn object(
+        &self,
+        bucket: &str,
+        key: &str,
+        save: task::SaveExpect,
+        opened: Opened,
+    ) -> FallbackObject {
         let kind = task::TaskKind::Save {
             bucket: bucket.to_owned(),
             key: key.to_owned(),

@@ -40,13 +40,17 @@ pub enum Does {
 
 /// The body of this size.
 pub fn body(size: usize) -> Vec<u8> {
-    (0..size).map(|n| (n % 251) as u8).collect()
+    let mut all = (0..251).collect::<Vec<u8>>().repeat(size / 251 + 1);
+    all.truncate(size);
+    all
 }
 
 /// The running server.
 pub struct Upstream {
     /// `http://127.0.0.1:port`
     pub url: String,
+    /// What it does.
+    pub does: Does,
     asked: Arc<Mutex<HashMap<String, usize>>>,
     _task: tokio_util::task::AbortOnDropHandle<()>,
 }
@@ -64,7 +68,7 @@ impl Upstream {
                 tokio::spawn(serve(stream, does, size, counts.clone()));
             }
         });
-        Upstream { url, asked, _task: tokio_util::task::AbortOnDropHandle::new(task) }
+        Upstream { url, does, asked, _task: tokio_util::task::AbortOnDropHandle::new(task) }
     }
 
     /// How often a path was asked for.
@@ -112,8 +116,9 @@ struct Answer {
 fn answer(does: Does, size: usize, number: usize) -> Answer {
     let mut all = body(size);
     let sum = |bytes: &[u8]| format!("Content-MD5: {:x}\r\n", md5::compute(bytes));
-    let chunk = |bytes: &[u8]| {
-        [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
+    let chunk = |bytes: &[u8]| match bytes.len() {
+        0 => Vec::new(), // an empty chunk is the last one
+        len => [format!("{len:x}\r\n").as_bytes(), bytes, b"\r\n"].concat(),
     };
     let plain = |status: u16, more: &str, body: Vec<u8>| {
         let head = format!("HTTP/1.1 {status} X\r\n{more}Connection: close\r\n\r\n");
@@ -146,8 +151,6 @@ fn answer(does: Does, size: usize, number: usize) -> Answer {
         }
         Does::Unframed => plain(200, "", all[..size / 2].to_vec()),
         Does::Silent => Answer { head: String::new(), body: Vec::new(), hangs: true },
-        Does::Stalls => {
-            Answer { hangs: true, ..plain(200, &length, all[..size / 2].to_vec()) }
-        }
+        Does::Stalls => Answer { hangs: true, ..plain(200, &length, all[..size / 2].to_vec()) },
     }
 }

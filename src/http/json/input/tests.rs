@@ -33,12 +33,14 @@ impl Input for Order {
 
 #[test]
 fn a_refused_body_names_field_reason_and_example() {
-    let rows: [(&[u8], u16, &str, &str); 12] = [
+    let rows: [(&[u8], u16, &str, &str); 14] = [
         (b"{", 400, "body", r#""name":"a""#),
         (b"", 400, "body", r#""size":7"#),
         (b"[1,", 400, "body", "name"),
         (b"\xff\xfe", 400, "body", "name"),
         (br#"{"name":"a","size":1} x"#, 400, "body", "name"),
+        (br#"{"name":5,"size":}"#, 400, "body", "name"),
+        (br#"["a",1,null]"#, 422, "body", "name"),
         (b"[]", 422, "body", "name"),
         (b"{}", 422, "name", "\"a\""),
         (br#"{"name":5,"size":1}"#, 422, "name", "\"a\""),

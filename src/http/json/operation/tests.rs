@@ -64,6 +64,7 @@ const HOME: &str = "127.0.0.1:5000";
 async fn every_error_has_the_one_body_and_the_id_of_its_request() {
     let rows = [
         ("GET", "/api/v1/nothing", HOME, "", 404),
+        ("DELETE", "/api/v1/things/abc/%FF", HOME, "", 400),
         ("PATCH", "/api/v1/things", HOME, "", 405),
         ("POST", "/api/v1/things", HOME, "{", 400),
         ("POST", "/api/v1/things", HOME, r#"{"name":"a","inner":{}}"#, 422),

@@ -1,0 +1,202 @@
+//! Bootstrap from Consul: registers this node, reads its peers.
+//!
+//! Consul only tells addresses. Losing it changes nothing for a running cluster; when it is back, also
+//! wiped, nodes register again (<https://developer.hashicorp.com/consul/api-docs/agent/service>).
+//!
+//! - `CONSUL-1` a node that ended without a word leaves the catalogue by its TTL check;
+//! - `CONSUL-2` every loop here waits after an error and ends with the node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::members::MemberInfo;
+use super::sessions::Sessions;
+use crate::types::Service;
+
+/// How long a check lives without being renewed, and how often it is renewed.
+const TTL: &str = "10s";
+const RENEW: Duration = Duration::from_secs(3);
+/// The wait after an error.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long a blocking query may hang.
+const QUERY_WAIT: Duration = Duration::from_secs(30);
+const CALL_LIMIT: Duration = Duration::from_secs(5);
+
+/// The agent that this node talks to.
+#[derive(Clone)]
+pub struct Consul {
+    client: reqwest::Client,
+    url: String,
+    own: MemberInfo,
+}
+
+/// One row of `/v1/health/service/{name}`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Entry {
+    service: Registered,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Registered {
+    #[serde(default)]
+    meta: std::collections::HashMap<String, String>,
+}
+
+impl Consul {
+    /// An agent at `host:port`.
+    ///
+    /// # Errors
+    /// When no HTTP client can be made.
+    pub fn new(address: &str, own: MemberInfo) -> Result<Self, reqwest::Error> {
+        let client = reqwest::Client::builder().no_proxy().connect_timeout(CALL_LIMIT).build()?;
+        Ok(Consul { client, url: format!("http://{address}"), own })
+    }
+
+    /// Registers, keeps the registration alive and feeds peers into the dialler until `stop`; then
+    /// deregisters.
+    pub async fn run(self, sessions: Arc<Sessions>, stop: CancellationToken) {
+        let watches = Service::ALL.map(|service| self.watch(service, &sessions));
+        let work =
+            futures::future::join(self.stay_registered(), futures::future::join_all(watches));
+        stop.run_until_cancelled(work).await;
+        for id in self.ids() {
+            let path = format!("/v1/agent/service/deregister/{id}");
+            if let Err(error) = self.put(&path, None).await {
+                tracing::warn!(%error, id, "cannot deregister from Consul");
+            }
+        }
+    }
+
+    /// One registration per service of the node, under `{service}-{uuid}`.
+    fn ids(&self) -> Vec<String> {
+        let uuid = &self.own.instance[self.own.instance.len().saturating_sub(36)..];
+        self.own.services.iter().map(|service| format!("{service}-{uuid}")).collect()
+    }
+
+    async fn stay_registered(&self) {
+        let mut known = false;
+        loop {
+            let result = if known { self.renew().await } else { self.register().await };
+            match &result {
+                Ok(()) if !known => tracing::info!(url = self.url, "registered with Consul"),
+                Ok(()) => {}
+                Err(error) => tracing::warn!(%error, "Consul does not answer as expected"),
+            }
+            known = result.is_ok();
+            tokio::time::sleep(if known { RENEW } else { RETRY }).await;
+        }
+    }
+
+    async fn register(&self) -> Result<(), reqwest::Error> {
+        for (service, id) in self.own.services.iter().zip(self.ids()) {
+            let url = match (service, &self.own.s3_url) {
+                (Service::Storage, Some(url)) => url,
+                _ => &self.own.http_url,
+            };
+            let (host, port) = host_and_port(url);
+            let body = json!({
+                "ID": id,
+                "Name": service.name(),
+                "Tags": ["api", "http"],
+                "Address": host,
+                "Port": port,
+                "Meta": {
+                    "version": env!("CARGO_PKG_VERSION"),
+                    "environment": "mocks3",
+                    "instance": self.own.instance,
+                    "cluster_address": self.own.cluster_address,
+                },
+                "Check": {
+                    "TTL": TTL,
+                    "Status": "passing",
+                    "DeregisterCriticalServiceAfter": "1m",
+                },
+            });
+            self.put("/v1/agent/service/register", Some(body)).await?;
+        }
+        Ok(())
+    }
+
+    /// Fails when Consul has forgotten us: then we register again.
+    async fn renew(&self) -> Result<(), reqwest::Error> {
+        for id in self.ids() {
+            self.put(&format!("/v1/agent/check/pass/service:{id}"), None).await?;
+        }
+        Ok(())
+    }
+
+    async fn put(&self, path: &str, body: Option<serde_json::Value>) -> Result<(), reqwest::Error> {
+        let request = self.client.put(format!("{}{path}", self.url)).timeout(CALL_LIMIT);
+        let request = match body {
+            Some(body) => request.json(&body),
+            None => request,
+        };
+        request.send().await?.error_for_status().map(drop)
+    }
+
+    /// Follows the healthy instances of one service by blocking queries.
+    async fn watch(&self, service: Service, sessions: &Sessions) {
+        let mut index = 0;
+        loop {
+            match self.query(service, index).await {
+                Ok((next, addresses)) => {
+                    sessions.add_addresses(addresses);
+                    index = if next < index { 0 } else { next }; // it was reset: start over
+                }
+                Err(error) => {
+                    tracing::debug!(%error, %service, "query to Consul failed");
+                    index = 0;
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    async fn query(
+        &self,
+        service: Service,
+        index: u64,
+    ) -> Result<(u64, Vec<String>), reqwest::Error> {
+        let url = format!(
+            "{}/v1/health/service/{}?passing=true&index={index}&wait={}s",
+            self.url,
+            service.name(),
+            QUERY_WAIT.as_secs()
+        );
+        let request = self.client.get(url).timeout(QUERY_WAIT + CALL_LIMIT);
+        let answer = request.send().await?.error_for_status()?;
+        let next = answer.headers().get("x-consul-index");
+        let next = next.and_then(|v| v.to_str().ok()?.parse().ok()).unwrap_or(0);
+        let entries: Vec<Entry> = answer.json().await?;
+        let address = |e: Entry| e.service.meta.get("cluster_address").cloned();
+        let addresses = entries.into_iter().filter_map(address).collect();
+        if next == 0 {
+            tokio::time::sleep(RETRY).await; // no index: do not spin
+        }
+        Ok((next, addresses))
+    }
+}
+
+/// Host and port of `http://host:port`.
+fn host_and_port(url: &str) -> (&str, u16) {
+    let rest = url.strip_prefix("http://").unwrap_or(url);
+    let (host, port) = rest.rsplit_once(':').unwrap_or((rest, ""));
+    (host.trim_matches(['[', ']']), port.parse().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_taken_apart() {
+        assert_eq!(host_and_port("http://127.0.0.1:8081"), ("127.0.0.1", 8081));
+        assert_eq!(host_and_port("http://[::1]:8081"), ("::1", 8081));
+    }
+}
