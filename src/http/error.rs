@@ -14,7 +14,8 @@ use crate::cluster::{CallError, Nack};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ApiError {
     /// What went wrong, in words.
-    pub error: String,
+    #[schema(value_type = String)]
+    pub error: Box<str>, // errors travel in every `Result`: a word less is what clippy asks for
     /// The HTTP status.
     pub code: u16,
     /// Always false.
@@ -33,7 +34,7 @@ impl ApiError {
     /// An error with this status and text.
     pub fn new(status: StatusCode, error: impl Into<String>) -> Self {
         ApiError {
-            error: error.into(),
+            error: error.into().into_boxed_str(),
             code: status.as_u16(),
             success: false,
             field: None,

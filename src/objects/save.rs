@@ -128,7 +128,7 @@ async fn open(
     let scope = scope.within(OPEN_LIMIT);
     let answer = env.cluster.call(&scope, To::Any, outside::Message::Open(request)).await;
     match answer.map_err(|e| e.to_string())?.map_err(|e| e.to_string())? {
-        outside::Reply::Opened(opened) => Ok(Some(opened)),
+        outside::Reply::Opened(opened) => Ok(Some(*opened)),
         outside::Reply::Absent => Ok(None),
         _ => Err("the third-party service gave an unexpected answer".into()),
     }

@@ -84,7 +84,7 @@ pub async fn open(
     let source = found.opened.source.clone();
     match give(&shared, found) {
         Ok((opened, rest)) => {
-            reply.send(Ok(Reply::Opened(opened)));
+            reply.send(Ok(Reply::Opened(Box::new(opened))));
             if let Some((response, verifier, to)) = rest {
                 let done = take::pump(*response, verifier, to).await;
                 if let Err(error @ (TakeError::Broken(_) | TakeError::Wrong(_))) = done {

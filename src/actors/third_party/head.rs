@@ -163,7 +163,8 @@ mod tests {
     fn an_md5_is_known_only_where_it_was_declared() {
         let hex = format!("{:x}", md5::compute(b"x"));
         let base64 = BASE64_STANDARD.encode(md5::compute(b"x").0);
-        let rows: [(SourceKind, &[(&'static str, &str)], bool); 7] = [
+        type Lines<'a> = &'a [(&'static str, &'a str)];
+        let rows: [(SourceKind, Lines<'_>, bool); 7] = [
             (SourceKind::S3, &[("etag", &hex)], true),
             (SourceKind::Http, &[("etag", &hex)], false),
             (SourceKind::S3, &[("etag", "0123-2")], false),

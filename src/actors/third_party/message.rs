@@ -100,7 +100,7 @@ pub struct Expect {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Reply {
     /// A source has it.
-    Opened(Opened),
+    Opened(Box<Opened>),
     /// No source has it; all that are enabled were asked.
     Absent,
     /// The sources, in the order in which they are asked.

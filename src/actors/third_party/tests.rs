@@ -368,7 +368,7 @@ fn the_largest_answers_fit_into_a_message() {
         last_modified: "t".repeat(32),
     };
     let listed = Listed { source: "x".repeat(256), objects: vec![entry; 113], truncated: true };
-    for reply in [sources, Reply::Opened(opened), Reply::Listed(listed)] {
+    for reply in [sources, Reply::Opened(Box::new(opened)), Reply::Listed(listed)] {
         let size = encoded_size(&Ok::<_, Refusal>(reply));
         assert!(size < MESSAGE_LIMIT, "TP-WIRE-1: {size}");
     }

@@ -25,7 +25,7 @@ pub fn split_object_key(text: &str) -> Result<ObjectPath, ApiError> {
     let wrong = |reason: &str| ApiError::invalid("object_key", reason, EXAMPLE_OBJECT);
     let (bucket, key) =
         text.split_once('/').ok_or_else(|| wrong("expected bucket/key, there is no slash"))?;
-    let within = |e: ApiError| wrong(&e.reason.unwrap_or(e.error));
+    let within = |e: ApiError| wrong(&e.reason.unwrap_or_else(|| e.error.into()));
     bucket::check_name("object_key", bucket).map_err(within)?;
     input::check_key("object_key", key).map_err(within)?;
     Ok(ObjectPath { bucket: bucket.to_owned(), key: key.to_owned() })

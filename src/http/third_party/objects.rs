@@ -45,7 +45,7 @@ async fn open(
     let (bucket, key) = (path.bucket.clone(), path.key.clone());
     let open = Open { bucket, key, expect: None, source: None, mode };
     match ask(env, &scope.with(CALL_LIMIT), Message::Open(open)).await? {
-        Reply::Opened(opened) => Ok(Some(opened)),
+        Reply::Opened(opened) => Ok(Some(*opened)),
         Reply::Absent => Ok(None),
         _ => Err(unexpected()),
     }

@@ -104,7 +104,8 @@ impl ThirdPartyFallback {
             let request = Open { mode: Mode::Head, ..request };
             let scope = Scope::new(ENQUEUE_LIMIT);
             let call = this.cluster.call(&scope, To::Any, Message::Open(request));
-            if let Ok(Ok(Reply::Opened(Opened { source, .. }))) = call.await {
+            if let Ok(Ok(Reply::Opened(opened))) = call.await {
+                let source = opened.source;
                 let expect = task::SaveExpect::StillRow { row };
                 this.save(task::TaskKind::Save { bucket, key, source, expect });
             }
@@ -134,7 +135,7 @@ impl Fallback for ThirdPartyFallback {
         };
         let answer = self.cluster.call(scope, To::Any, Message::Open(request.clone())).await;
         match answer {
-            Ok(Ok(Reply::Opened(opened))) => Some(self.object(bucket, key, save, opened)),
+            Ok(Ok(Reply::Opened(opened))) => Some(self.object(bucket, key, save, *opened)),
             Ok(Ok(_)) | Err(CallError::NoMember(_)) => None,
             Ok(Err(refusal)) => {
                 tracing::warn!(bucket, key, %refusal, "third parties did not give an object");
