@@ -7,4 +7,5 @@ pub mod queue_worker;
 pub mod storage_node;
 pub mod supervisor;
 pub mod task;
+pub mod third_party;
 pub mod watch;

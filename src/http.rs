@@ -14,6 +14,7 @@ pub mod metadata;
 pub mod queue;
 pub mod s3;
 pub mod storage;
+pub mod third_party;
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -29,12 +29,16 @@ use crate::data::{self, server::ServerLimits};
 use crate::events::EventLog;
 use crate::http::{EdgeSettings, serve};
 use crate::metrics;
+use crate::objects::fallback::third_party::ThirdPartyFallback;
 use crate::objects::{Env, ObjectSettings, Requests};
 use crate::types::Service;
 use disk::NodeDisk;
 
 /// How long peers get to hear the goodbye.
 const GOODBYE_LIMIT: Duration = Duration::from_millis(500);
+
+/// How long a node waits for its peers before it opens its edges.
+const SETTLE_LIMIT: Duration = Duration::from_secs(2);
 
 /// What a node is started with.
 pub struct NodeOptions {
@@ -84,6 +88,8 @@ struct Sockets {
     http: Vec<TcpListener>,
     cluster: TcpListener,
     data: TcpListener,
+    /// Bodies from third parties have a data plane of their own: a node may run both services.
+    outside: Option<TcpListener>,
 }
 
 impl Sockets {
@@ -97,7 +103,12 @@ impl Sockets {
             http.push(bind(service.name(), *address).await?);
         }
         let cluster = bind("cluster", options.cluster_listen).await?;
-        Ok(Sockets { http, cluster, data: bind("data plane", options.data_listen).await? })
+        let data = bind("data plane", options.data_listen).await?;
+        let outside = match options.services.contains(&Service::ThirdParty) {
+            true => Some(bind("third-party bodies", (options.data_listen.ip(), 0).into()).await?),
+            false => None,
+        };
+        Ok(Sockets { http, cluster, data, outside })
     }
 }
 
@@ -138,12 +149,14 @@ impl Node {
             on_cluster_id: keep_cluster_id(disk.clone()),
         };
         let sessions = Arc::new(Sessions::start(sockets.cluster, members, settings).await?);
+        let data_client = DataClient::new(ClientOptions::default());
+        let fallback = ThirdPartyFallback::new(cluster.clone(), data_client.clone());
         let env = Env {
             cluster: cluster.clone(),
-            data: DataClient::new(ClientOptions::default()),
+            data: data_client,
             settings: Arc::new(ObjectSettings::new(&options.config)),
             requests: Requests::default(),
-            fallback: None,
+            fallback: Some(Arc::new(fallback)),
         };
         let parts = roles::Parts {
             cluster: cluster.clone(),
@@ -153,6 +166,7 @@ impl Node {
             workers: roles::workers(cluster.instance(), options.config.queue.workers),
             env,
             desk: Arc::default(),
+            outside: sockets.outside.as_ref().map(roles::Outside::new).transpose()?,
         };
         let (tell_root, root_known) = watch::channel(None);
         let roles = options.services.iter().map(|s| roles::build(*s, &parts));
@@ -163,6 +177,7 @@ impl Node {
         let (root, root_ended) = Supervisor::start_root(spec).await?;
         tell_root.send_replace(Some(root.clone()));
         metrics::sample(options.data_dir.clone(), stop.clone());
+        sessions.settled(SETTLE_LIMIT).await;
         let edges = TaskTracker::new();
         let edge = EdgeSettings {
             max_in_flight: options.config.http.max_in_flight,
@@ -175,6 +190,10 @@ impl Node {
         }
         let (desk, limits) = (parts.desk.clone(), ServerLimits::default());
         edges.spawn(data::server::serve(sockets.data, desk, limits, stop.clone()));
+        if let (Some(listener), Some(outside)) = (sockets.outside, &parts.outside) {
+            let desk = outside.desk.clone();
+            edges.spawn(data::server::serve(listener, desk, limits, stop.clone()));
+        }
         for address in options.bootstrap.iter().filter_map(|b| consul_address(b)) {
             let consul = Consul::new(address, cluster.table().own().clone())?;
             edges.spawn(consul.run(sessions.clone(), stop.clone()));

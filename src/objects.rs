@@ -31,6 +31,7 @@ pub mod put;
 pub mod range;
 pub mod read;
 pub mod request;
+pub mod save;
 pub mod tags;
 pub mod tasks;
 pub mod write;

@@ -24,6 +24,7 @@ mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, Semaphore};
@@ -107,6 +108,7 @@ impl StorageNode {
 pub struct State {
     /// Closes the data plane when the state drops (STORAGE-2).
     desk: OpenDesk,
+    registered: Arc<AtomicBool>,
     disk: Arc<Disk>,
     threads: Arc<Semaphore>,
     pulls: Pulls,
@@ -130,12 +132,18 @@ impl Service for StorageNode {
         let settings = &self.settings;
         let (shared, address) = (SharedDisk(disk.clone()), settings.data_address.clone());
         let desk = self.desk.open(address, Arc::new(shared), settings.transfers);
-        let liaison = Liaison { disk: disk.clone(), cluster: cx.cluster().clone() };
+        let registered = Arc::new(AtomicBool::new(false));
+        let liaison = Liaison {
+            disk: disk.clone(),
+            cluster: cx.cluster().clone(),
+            registered: registered.clone(),
+        };
         cx.spawn(async move { liaison.register().await });
         let now = Instant::now();
         let scrub = Scrub::new(settings.scrub_rate, settings.scrub_rest, now);
         let sweep = Sweep::new(settings.orphan_check, settings.orphan_grace, now);
         Ok(State {
+            registered,
             desk,
             disk,
             threads: Arc::new(Semaphore::new(THREADS)),
@@ -212,7 +220,11 @@ impl Service for StorageNode {
             });
         }
         if let Ok(sweep) = state.sweep.clone().try_lock_owned() {
-            let liaison = Liaison { disk: state.disk.clone(), cluster: cx.cluster().clone() };
+            let liaison = Liaison {
+                disk: state.disk.clone(),
+                cluster: cx.cluster().clone(),
+                registered: state.registered.clone(),
+            };
             cx.spawn(async move { liaison.round(sweep).await });
         }
         Ok(())
@@ -221,6 +233,7 @@ impl Service for StorageNode {
     fn observe(&self, state: &State) -> serde_json::Value {
         let (tickets, transfers) = state.desk.transfers().counts();
         serde_json::json!({
+            "ready": state.registered.load(Ordering::Relaxed),
             "tickets": tickets,
             "transfers": transfers,
             "pulls": state.pulls.running(),

@@ -123,6 +123,15 @@ impl Sessions {
         Some(*lock(&self.core.cluster_id)).filter(|id| *id != 0)
     }
 
+    /// Waits until each known address is in session or did not answer once, at most `limit`: a node
+    /// that serves before it knows its peers would refuse what they could do.
+    pub async fn settled(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        while Instant::now() < deadline && !lock(&self.core.dial).settled() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Adds addresses to call (from Consul or another directory).
     pub fn add_addresses(&self, addresses: impl IntoIterator<Item = String>) {
         lock(&self.core.dial).add(addresses);
@@ -412,6 +421,10 @@ impl DialList {
         self.rows.iter().filter(|(_, r)| r.failures < 8).map(|(a, _)| a.clone()).take(256).collect()
     }
 
+    fn settled(&self) -> bool {
+        self.rows.values().all(|row| row.connected || row.failures > 0)
+    }
+
     fn due(&mut self, now: Instant) -> Vec<String> {
         let idle = |r: &DialRow| !r.connected && !r.dialling && r.next.is_none_or(|at| at <= now);
         let due = self.rows.iter_mut().filter(|(_, r)| idle(r));
@@ -477,8 +490,10 @@ mod tests {
     #[test]
     fn the_backoff_is_bounded_and_so_is_the_list() {
         let mut list = DialList::new(&[], "me:1");
+        assert!(list.settled(), "nobody to wait for");
         list.add((0..2 * ADDRESS_LIMIT).map(|i| format!("a:{i}")));
         assert_eq!(list.rows.len(), ADDRESS_LIMIT);
+        assert!(!list.settled());
         for _ in 0..100 {
             list.finished("a:1", false, 1.0);
         }

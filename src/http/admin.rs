@@ -146,9 +146,10 @@ struct Trees {
     nodes: Vec<serde_json::Value>,
 }
 
-/// Whether all actors of the node run.
+/// Whether all actors of the node run, and none says of itself that it is not ready.
 pub fn all_running(tree: &[ActorNode]) -> bool {
-    !tree.is_empty() && tree.iter().all(|a| a.state == "running" && below_running(a))
+    let ready = |a: &ActorNode| a.summary.get("ready") != Some(&serde_json::Value::Bool(false));
+    !tree.is_empty() && tree.iter().all(|a| a.state == "running" && ready(a) && below_running(a))
 }
 
 fn below_running(node: &ActorNode) -> bool {

@@ -19,6 +19,7 @@ use crate::actors::storage_node::{self, StorageNode, store};
 use crate::actors::supervisor::restart::{Limits, Strategy};
 use crate::actors::supervisor::{ChildSpec, SupervisorSpec};
 use crate::actors::task;
+use crate::actors::third_party::ThirdParty;
 use crate::cluster::Cluster;
 use crate::config::{Config, Durability};
 use crate::data::desk::Desk;
@@ -46,6 +47,26 @@ pub struct Parts {
     pub workers: Vec<(String, Arc<WorkerCell>)>,
     /// Where the data plane's server and the storage node's actor meet.
     pub desk: Arc<Desk>,
+    /// The data plane of third parties, where the node runs that service.
+    pub outside: Option<Outside>,
+}
+
+/// Where bodies from third parties wait to be fetched.
+pub struct Outside {
+    /// Where its server and the third-party actor meet.
+    pub desk: Arc<Desk>,
+    /// `host:port` of that server.
+    pub address: String,
+}
+
+impl Outside {
+    /// The place behind this listener.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn new(listener: &tokio::net::TcpListener) -> std::io::Result<Self> {
+        Ok(Outside { desk: Arc::default(), address: listener.local_addr()?.to_string() })
+    }
 }
 
 /// Names and switches of the queue's workers of one node.
@@ -77,10 +98,18 @@ pub fn build(service: Service, parts: &Parts) -> anyhow::Result<ChildSpec> {
         Service::Metadata => metadata_role(parts),
         Service::Queue => queue_role(parts),
         Service::Storage => storage_role(parts),
-        Service::ThirdParty | Service::MockError => {
-            Ok(parts.role(service, Strategy::OneForOne, Vec::new()))
-        }
+        Service::ThirdParty => third_party_role(parts),
+        Service::MockError => Ok(parts.role(service, Strategy::OneForOne, Vec::new())),
     }
+}
+
+fn third_party_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
+    let outside = parts.outside.as_ref().context("a third-party node needs a data plane")?;
+    let (dir, settings) = (parts.subdir("third-party")?, parts.config.third_party.clone());
+    let (desk, address) = (outside.desk.clone(), outside.address.clone());
+    let service = ThirdParty::new(dir, settings, desk, address);
+    let children = vec![ChildSpec::service("third_party", &parts.cluster, move || service.clone())];
+    Ok(parts.role(Service::ThirdParty, Strategy::OneForOne, children))
 }
 
 fn storage_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
@@ -120,7 +149,7 @@ fn queue_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
     let service = Queue::new(parts.subdir("queue")?.join("queue.redb"), changed.clone());
     let mut children = vec![ChildSpec::service("queue", &parts.cluster, move || service.clone())];
     let executor: Arc<dyn worker::Executor> =
-        Arc::new(crate::objects::tasks::TaskExecutor::new(parts.cluster.clone()));
+        Arc::new(crate::objects::tasks::TaskExecutor::new(parts.env.clone()));
     for (n, (name, cell)) in (1..).zip(&parts.workers) {
         let worker = worker::Worker {
             name: name.clone(),
@@ -160,9 +189,8 @@ pub fn handler(service: Service, parts: &Parts, root: Root) -> Handler {
             let env = QueueEnv { json: env, workers: workers.collect() };
             json_only(service, http::queue::router(env, common))
         }
-        Service::ThirdParty | Service::MockError => {
-            json_only(service, admin::router(admin, env.gate))
-        }
+        Service::ThirdParty => json_only(service, http::third_party::router(env, common)),
+        Service::MockError => json_only(service, admin::router(admin, env.gate)),
     }
 }
 

@@ -9,6 +9,8 @@
 //! - `FALL-2` saving the object here is the implementation's work, in the background, under a
 //!   precondition (`StillAbsent`, `StillRow`) that never overwrites a newer row or a delete.
 
+pub mod third_party;
+
 use std::pin::Pin;
 
 use bytes::Bytes;

@@ -9,13 +9,17 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use crate::actors::metadata::command::{Applied, Command};
+use crate::actors::metadata::model::Refused;
 use crate::actors::metadata::query::{BlobInfo, Query, QueryReply};
 use crate::actors::metadata::{self, MetadataReply};
-use crate::actors::queue_worker::task::{Task, TaskKind};
+use crate::actors::queue_worker::task::{SaveExpect, Task, TaskKind};
 use crate::actors::queue_worker::worker::Executor;
 use crate::actors::storage_node::message::{self as storage, StorageError};
 use crate::cluster::{Cluster, Scope, To};
 use crate::types::{DataId, InstanceId};
+
+use super::delete::{self, Target};
+use super::{Env, save};
 
 /// How long metadata and small storage calls may take.
 const CALL_LIMIT: Duration = Duration::from_secs(5);
@@ -24,13 +28,14 @@ const COPY_LIMIT: Duration = Duration::from_secs(600);
 
 /// Executes tasks by messages to metadata and storage nodes.
 pub struct TaskExecutor {
+    env: Env,
     cluster: Cluster,
 }
 
 impl TaskExecutor {
     /// An executor on this node.
-    pub fn new(cluster: Cluster) -> Self {
-        TaskExecutor { cluster }
+    pub fn new(env: Env) -> Self {
+        TaskExecutor { cluster: env.cluster.clone(), env }
     }
 
     async fn run(&self, task: &Task) -> Result<(), String> {
@@ -39,9 +44,30 @@ impl TaskExecutor {
                 self.delete(*data_id, nodes).await
             }
             TaskKind::Replicate { data_id, to } => self.replicate(*data_id, to).await,
-            TaskKind::Save { .. } | TaskKind::DeleteObject { .. } | TaskKind::SaveObject { .. } => {
-                Err(format!("no worker for {} tasks in this version", task.kind.name()))
+            TaskKind::Save { bucket, key, source, expect } => {
+                save::save(&self.env, bucket, key, source, expect).await
             }
+            TaskKind::DeleteObject { bucket, key } => self.delete_object(bucket, key).await,
+            TaskKind::SaveObject { bucket, key, .. } => {
+                save::save(&self.env, bucket, key, "", &SaveExpect::StillAbsent).await
+            }
+        }
+    }
+
+    /// Deletes an object as the owner of its bucket; what is gone already is done.
+    async fn delete_object(&self, bucket: &str, key: &str) -> Result<(), String> {
+        let query = Query::GetBucket { bucket: bucket.to_owned() };
+        let owner = match self.metadata(metadata::Message::Read(query)).await? {
+            MetadataReply::Read(Ok(QueryReply::Bucket { bucket, .. })) => bucket.owner,
+            MetadataReply::Read(Err(Refused::NoSuchBucket)) => return Ok(()),
+            other => return Err(format!("unexpected answer {other:?}")),
+        };
+        let scope = Scope::new(CALL_LIMIT);
+        let target = Target { key: key.to_owned(), version_id: None, if_match: None };
+        let deleted = delete::delete(&self.env, &scope, bucket, &owner, vec![target]).await;
+        match deleted.map_err(|e| e.to_string())?.pop() {
+            Some(Err(refused)) => Err(refused.to_string()),
+            Some(Ok(_)) | None => Ok(()),
         }
     }
 

@@ -45,7 +45,7 @@ def check(s3, bucket, prefix):
 
 
 def test_a_node_that_was_away_gets_the_copies_it_missed(own_cluster):
-    cluster, bucket = own_cluster(), unique("repair")
+    cluster, bucket = own_cluster(config=CONFIG), unique("repair")
     first = client(cluster.s3_urls()[0])
     first.create_bucket(Bucket=bucket)
     write(first, bucket, "before")

@@ -6,6 +6,7 @@
 //! - `UPKEEP-2` metadata that does not answer holds up neither compaction nor requests.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
@@ -55,6 +56,8 @@ pub struct Liaison {
     pub disk: Arc<Disk>,
     /// The way to metadata.
     pub cluster: Cluster,
+    /// Set once metadata counts this node as a storage member.
+    pub registered: Arc<AtomicBool>,
 }
 
 /// No answer, or one that does not fit; tried again in a later round.
@@ -70,7 +73,10 @@ impl Liaison {
             let instance = self.cluster.instance().to_owned();
             let command = Command::RegisterStorageNode { instance, now_ms: now_ms() };
             match self.apply(command).await {
-                Ok(_) => return,
+                Ok(_) => {
+                    self.registered.store(true, Ordering::Relaxed);
+                    return;
+                }
                 Err(error) => tracing::debug!(%error, "not registered yet"),
             }
             tokio::time::sleep(pause).await;
