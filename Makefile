@@ -1,13 +1,13 @@
 # The commands of the house. `make help` lists them.
-# Variables: ARGS, handed to the program (run), to cargo bench (bench) or to pytest (clients).
+# Variables: ARGS, handed to the program (run) or to pytest (clients).
 
 CARGO ?= cargo
 ARGS ?=
-# Debug builds are not used: tests, `run` and benches share the release profile, so that
+# Debug builds are not used: tests and `run` share the release profile, so that
 # nothing large compiles twice.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build deps test unit clients heavy check check-fast doc deny fix bench clean-data
+.PHONY: help run build deps test unit clients heavy check check-fast doc deny fix clean-data
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -49,11 +49,6 @@ deny:
 fix: ## format, and let clippy repair what it can
 	$(CARGO) fmt
 	$(CARGO) clippy --release --all-targets --fix --allow-dirty --allow-staged
-
-bench: ## throughput, latency and CPU per operation, beside SeaweedFS
-	tests/tools/install.sh clients
-	$(CARGO) build --release
-	$(CARGO) bench $(ARGS)
 
 clean-data: ## removes what failed client tests left in target/client-tests
 	rm -rf target/client-tests

@@ -403,7 +403,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_with_what_would_be_right() {
-        let rows: [(&str, &[(&str, &str)], &str); 11] = [
+        type Row = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+        let rows: [Row; 11] = [
             ("[storage]\nreplica = 1", &[], "replica"),
             ("[stor]\nreplicas = 1", &[], "stor"),
             ("[storage]\nreplicas = 0", &[], "at least 1"),

@@ -51,6 +51,7 @@ const READ_QUEUE: usize = 1024;
 
 /// A request to the metadata actor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "built once per call, then serialized or moved once")]
 pub enum Message {
     /// Change something; answered [`MetadataReply::Applied`] once durable.
     Apply(Command),
@@ -60,6 +61,7 @@ pub enum Message {
 
 /// An answer of the metadata actor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "built once per call, then serialized or moved once")]
 pub enum MetadataReply {
     /// What came of a command.
     Applied(Outcome),

@@ -63,7 +63,7 @@ impl Bytes {
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let exact = [("GiB", 30), ("MiB", 20), ("KiB", 10)].into_iter();
-        let unit = exact.clone().find(|(_, bits)| self.0 > 0 && self.0 % (1 << bits) == 0);
+        let unit = exact.clone().find(|(_, bits)| self.0 > 0 && self.0.is_multiple_of(1 << bits));
         match unit {
             Some((name, bits)) => write!(f, "{}{name}", self.0 >> bits),
             None => write!(f, "{}B", self.0),

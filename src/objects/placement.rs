@@ -155,6 +155,6 @@ mod tests {
             })
             .collect();
         assert_eq!(firsts.len(), 2);
-        assert_eq!(read_order(&members(3), "x", DataId(1), |i| i == own), [own.clone()]);
+        assert_eq!(read_order(&members(3), "x", DataId(1), |i| i == own), [own.as_str()]);
     }
 }

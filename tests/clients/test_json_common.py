@@ -68,7 +68,7 @@ def test_huge_headers_are_refused_and_the_service_lives_on(cluster, service):
 
 def test_a_wrong_method_is_a_405(cluster):
     for service in SERVICES:
-        assert Api(cluster.url(service)).raw("DELETE", "/stats").status == 405
+        assert Api(cluster.url(service)).raw("DELETE", "/events").status == 405
 
 
 def test_on_the_storage_port_a_signature_decides(cluster):

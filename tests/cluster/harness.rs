@@ -1,6 +1,5 @@
 //! Starts real nodes, and takes part in their cluster.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -124,7 +123,6 @@ impl Drop for Node {
 pub struct Observer {
     pub cluster: Cluster,
     pub sessions: Sessions,
-    pub address: SocketAddr,
 }
 
 impl Observer {
@@ -152,7 +150,7 @@ impl Observer {
             on_cluster_id: Box::new(|_| ()),
         };
         let sessions = Sessions::start(listener, members.clone(), settings).await.unwrap();
-        Observer { cluster: Cluster::new(members), sessions, address }
+        Observer { cluster: Cluster::new(members), sessions }
     }
 
     /// The live peers, by service name.

@@ -58,7 +58,7 @@ fn a_killed_node_is_out_in_time_and_back_on_its_disk_under_its_id() {
             for _ in 0..3 {
                 queue.kill();
                 until("the killed node is out", OUT, || observer.peers() == ["metadata"]).await;
-                queue.restart(&[metadata.address.clone()]);
+                queue.restart(std::slice::from_ref(&metadata.address));
                 until("it is back", JOIN, || observer.peers() == ["metadata", "queue"]).await;
                 assert_eq!(observer.instance_of(Service::Queue), before);
                 let scope = Duration::from_secs(5);

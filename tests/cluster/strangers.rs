@@ -89,7 +89,7 @@ fn four_hundred_idle_sockets_change_nothing_for_the_members() {
             (0..400).map(|_| TcpStream::connect(&node.address).unwrap()).collect();
         let opened = Instant::now();
         // a newcomer gets in while they sit there, and nobody is thrown out
-        let late = Node::start(&dir.path().join("q"), "queue", &[node.address.clone()]);
+        let late = Node::start(&dir.path().join("q"), "queue", std::slice::from_ref(&node.address));
         until("a newcomer joins", Duration::from_secs(3), || {
             first.peers() == ["metadata", "queue"]
         })
