@@ -62,7 +62,7 @@ impl Actor for Watch {
                 for cell in ractor::pg::get_members(&supervisor_group(role, &peer.instance)) {
                     let row = (peer.instance.clone(), role.to_owned());
                     if watched.insert(cell.get_id(), row).is_none() {
-                        cell.monitor(myself.get_cell());
+                        myself.get_cell().monitor(cell);
                     }
                 }
             }

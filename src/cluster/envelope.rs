@@ -6,7 +6,7 @@
 //!
 //! - `ENV-1` every call that reaches a node is answered, with a reply or with a [`Nack`];
 //! - `ENV-2` deadlines travel as time left, so that clocks of nodes need not agree;
-//! - `ENV-3` `Tick`, `Fail` and `Observe` never leave the node.
+//! - `ENV-3` `Tick`, `Fail`, `Crash` and `Observe` never leave the node.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -79,6 +79,15 @@ pub struct Meta {
     pub key: u128,
 }
 
+/// How an actor goes wrong on purpose. (Being killed needs no message.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// Panics in its handler.
+    Panic,
+    /// Never returns from its handler: nothing behind it in the mailbox is taken any more.
+    Hang,
+}
+
 /// A message in the mailbox of a service actor.
 pub enum Env<M: Wire> {
     /// A request that waits for an answer; the only variant that crosses nodes.
@@ -87,6 +96,8 @@ pub enum Env<M: Wire> {
     Tick,
     /// A task of the actor found its state not to be trusted: end, and restart from disk.
     Fail(String),
+    /// Go wrong on purpose: what fault injection and the crash tests do to one actor.
+    Crash(Crash),
     /// Asks for the actor's summary as JSON text.
     Observe(RpcReplyPort<String>),
 }

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::calls::{Cluster, instance_group};
-use super::envelope::{Answer, Env, Meta, Nack, Wire};
+use super::envelope::{Answer, Crash, Env, Meta, Nack, Wire};
 use super::scope::Scope;
 
 /// What ends an actor with an error: its supervisor starts it again from disk.
@@ -261,6 +261,8 @@ impl<S: Service> Actor for Shell<S> {
             Env::Call(meta, request, port) => self.serve(meta, request, port, state).await,
             Env::Tick => self.service.tick(&mut state.cx, &mut state.inner).await,
             Env::Fail(why) => Err(why.into()),
+            Env::Crash(Crash::Panic) => panic!("asked to panic"),
+            Env::Crash(Crash::Hang) => std::future::pending().await,
             Env::Observe(port) => {
                 let _ = port.send(self.service.observe(&state.inner).to_string());
                 Ok(())

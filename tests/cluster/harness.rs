@@ -14,7 +14,8 @@ use nix::unistd::Pid;
 use tokio::net::TcpListener;
 
 pub const SECRET: &str = "a secret of the tests";
-const MARK: &str = "MOCKS3TEST_ISOLATED";
+/// In whose environment the name of a test stands, that process runs it.
+pub const MARK: &str = "MOCKS3TEST_ISOLATED";
 
 /// Runs a test in a process of its own: the caller's, when that is the one, else a child's.
 pub fn isolated<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F) {

@@ -6,6 +6,9 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod crashes;
 mod harness;
 mod membership;
 mod strangers;
+#[path = "../supervision/subjects.rs"]
+mod subjects;

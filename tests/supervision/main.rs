@@ -9,3 +9,4 @@
 mod crashes;
 mod harness;
 mod state;
+mod subjects;

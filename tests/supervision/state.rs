@@ -1,24 +1,38 @@
 //! Actors with a disk: what they acknowledged before a crash is there after it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mocks3::actors::metadata::command::Command as Change;
-use mocks3::actors::metadata::query::{Query, QueryReply};
-use mocks3::actors::metadata::{self, Metadata, MetadataReply};
-use mocks3::actors::queue_worker::task::{NewTask, TaskKind};
-use mocks3::actors::queue_worker::{self, Queue, QueueReply, command::Enqueued};
+use mocks3::actors::metadata::Metadata;
+use mocks3::actors::queue_worker::Queue;
+use mocks3::actors::storage_node::{self, StorageNode};
 use mocks3::actors::supervisor::restart::{Limits, Strategy};
 use mocks3::actors::supervisor::{ChildSpec, Message, Supervisor, SupervisorSpec};
-use mocks3::cluster::{Cluster, MemberInfo, Members, Scope, To};
-use mocks3::types::{DataId, Service, new_instance_id, now_ms};
+use mocks3::actors::third_party::ThirdParty;
+use mocks3::cluster::{Cluster, MemberInfo, Members};
+use mocks3::data::client::{ClientOptions, DataClient};
+use mocks3::types::{Service, new_instance_id};
+use proptest::prelude::*;
 use ractor::ActorRef;
 
-fn cluster() -> Cluster {
+use crate::subjects::{ENDS, End, KINDS, Kind, Ledger};
+
+/// Waits between restarts are short, so that a case sees many of them.
+const LIMITS: Limits = Limits {
+    max_restarts: 1000,
+    window: Duration::from_secs(10),
+    backoff: Duration::from_millis(5),
+    backoff_max: Duration::from_millis(20),
+};
+/// How long a new life may take to answer: its backoff, and opening its disk on a busy machine.
+const BACK: Duration = Duration::from_secs(5);
+
+fn cluster(service: Service) -> Cluster {
     Cluster::new(Arc::new(Members::new(MemberInfo {
-        instance: new_instance_id(Service::Metadata),
+        instance: new_instance_id(service),
         incarnation: 1,
-        services: vec![Service::Metadata],
+        services: vec![service],
         pid: 0,
         http_url: String::new(),
         s3_url: None,
@@ -27,12 +41,36 @@ fn cluster() -> Cluster {
     })))
 }
 
+fn child(kind: Kind, cluster: &Cluster, dir: &Path) -> ChildSpec {
+    let (name, address) = (kind.role(), "127.0.0.1:9".to_owned());
+    match kind {
+        Kind::Metadata => {
+            let service = Metadata::new(dir.join("meta.db"), Arc::default());
+            ChildSpec::service(name, cluster, move || service.clone())
+        }
+        Kind::Queue => {
+            let service = Queue::new(dir.join("queue.redb"), Arc::default());
+            ChildSpec::service(name, cluster, move || service.clone())
+        }
+        Kind::Storage => {
+            let settings = storage_node::Settings::new(dir.join("segments"), address);
+            let client = DataClient::new(ClientOptions::default());
+            let service = StorageNode::new(settings, Arc::default(), client);
+            ChildSpec::service(name, cluster, move || service.clone())
+        }
+        Kind::ThirdParty => {
+            let settings = Default::default();
+            let service = ThirdParty::new(dir.into(), settings, Arc::default(), address);
+            ChildSpec::service(name, cluster, move || service.clone())
+        }
+    }
+}
+
 async fn supervise(cluster: &Cluster, child: ChildSpec) -> ActorRef<Message> {
-    let limits = Limits { max_restarts: 1000, ..Limits::default() };
     let spec = SupervisorSpec {
         name: "state".into(),
         strategy: Strategy::OneForOne,
-        limits,
+        limits: LIMITS,
         children: vec![child],
         instance: cluster.instance().to_owned(),
         events: Arc::default(),
@@ -40,106 +78,67 @@ async fn supervise(cluster: &Cluster, child: ChildSpec) -> ActorRef<Message> {
     Supervisor::start_root(spec).await.unwrap().0
 }
 
-/// Kills the actor of a role on this instance, wherever it is in its work.
-fn kill(role: &str, cluster: &Cluster) {
-    let group = mocks3::cluster::calls::instance_group(role, cluster.instance());
-    for cell in ractor::pg::get_members(&group) {
-        cell.kill();
-    }
+/// One step of a case: so many requests one after another, and an end of the actor in the midst.
+type Step = (End, u64, u64);
+
+fn steps() -> impl proptest::strategy::Strategy<Value = Vec<Step>> {
+    let step = (proptest::sample::select(&ENDS[..]), 1u64..12, 0u64..12_000);
+    proptest::collection::vec(step, 1..8)
 }
 
-async fn create_bucket(cluster: &Cluster, name: &str) -> bool {
-    let change = Change::CreateBucket { name: name.into(), owner: "o".into(), now_ms: now_ms() };
-    let scope = Scope::new(Duration::from_secs(1));
-    let to = cluster.instance().to_owned();
-    let answer = cluster.call(&scope, To::Instance(&to), metadata::Message::Apply(change)).await;
-    matches!(answer, Ok(MetadataReply::Applied(Ok(_))))
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn acknowledged_buckets_survive_kills_of_the_metadata_actor() {
+async fn survives(kind: Kind, steps: Vec<Step>) {
     let dir = tempfile::tempdir().unwrap();
-    let cluster = cluster();
-    let service = Metadata::new(dir.path().join("meta.db"), Arc::default());
-    let child = ChildSpec::service("metadata", &cluster, move || service.clone());
-    let root = supervise(&cluster, child).await;
-    let mut acknowledged = Vec::new();
+    let service = match kind {
+        Kind::Metadata => Service::Metadata,
+        Kind::Queue => Service::Queue,
+        Kind::Storage => Service::Storage,
+        Kind::ThirdParty => Service::ThirdParty,
+    };
+    let cluster = cluster(service);
+    let instance = cluster.instance().to_owned();
+    let root = supervise(&cluster, child(kind, &cluster, dir.path())).await;
+    let (mut ledger, mut n) = (Ledger::default(), 0);
     let begun = Instant::now();
-    for round in 0.. {
-        let names: Vec<String> = (0..8).map(|i| format!("bucket-{round}-{i}")).collect();
-        let creating = names.iter().map(|name| create_bucket(&cluster, name));
-        let (done, ()) = tokio::join!(futures::future::join_all(creating), async {
-            tokio::time::sleep(Duration::from_micros(200 * (round % 12))).await;
-            kill("metadata", &cluster);
-        });
-        acknowledged.extend(names.into_iter().zip(done).filter(|(_, ok)| *ok).map(|(n, _)| n));
-        if begun.elapsed() > Duration::from_secs(4) {
-            break;
-        }
+    while !kind.keep((&cluster, &instance), n, &mut ledger).await {
+        assert!(begun.elapsed() < BACK, "{kind:?}: did not come up");
     }
-    assert!(acknowledged.len() > 20, "only {} acknowledged", acknowledged.len());
-    // back within its backoff, and everything acknowledged is there
-    let begun = Instant::now();
-    while !create_bucket(&cluster, "the-last-one").await {
-        assert!(begun.elapsed() < Duration::from_secs(10), "the actor did not come back");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    for name in acknowledged {
-        let query = metadata::Message::Read(Query::GetBucket { bucket: name.clone() });
-        let scope = Scope::new(Duration::from_secs(2));
-        let to = cluster.instance().to_owned();
-        let answer = cluster.call(&scope, To::Instance(&to), query).await.unwrap();
-        let there = matches!(answer, MetadataReply::Read(Ok(QueryReply::Bucket { .. })));
-        assert!(there, "{name} was acknowledged and is lost: {answer:?}");
-    }
-    root.stop(None);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn acknowledged_tasks_survive_kills_of_the_queue_actor() {
-    let dir = tempfile::tempdir().unwrap();
-    let cluster = cluster();
-    let service = Queue::new(dir.path().join("queue.redb"), Arc::default());
-    let child = ChildSpec::service("queue", &cluster, move || service.clone());
-    let root = supervise(&cluster, child).await;
-    let mut acknowledged = Vec::new();
-    let begun = Instant::now();
-    for round in 0.. {
-        let id = format!("task-{round}");
-        let kind = TaskKind::Cleanup { data_id: DataId::new(), nodes: vec!["n".into()] };
-        let task = NewTask::new(id.clone(), kind, now_ms());
-        let scope = Scope::new(Duration::from_secs(1));
-        let (taken, ()) =
-            tokio::join!(queue_worker::enqueue(&cluster, &scope, vec![task]), async {
-                if round % 3 == 0 {
-                    tokio::time::sleep(Duration::from_micros(100 * (round % 30))).await;
-                    kill("queue", &cluster);
-                }
-            });
-        if taken.is_ok_and(|t| t == [Enqueued::New]) {
-            acknowledged.push(id);
-        } else {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        if begun.elapsed() > Duration::from_secs(4) {
-            break;
-        }
-    }
-    assert!(acknowledged.len() > 5, "only {} acknowledged", acknowledged.len());
-    let begun = Instant::now();
-    for id in acknowledged {
-        loop {
-            let scope = Scope::new(Duration::from_secs(2));
-            let get = queue_worker::Message::Get { id: id.clone() };
-            match cluster.call(&scope, To::Any, get).await {
-                Ok(QueueReply::Task(task)) => {
-                    assert!(task.is_some(), "{id} was acknowledged and is lost");
-                    break;
-                }
-                other => assert!(begun.elapsed() < Duration::from_secs(10), "{other:?}"),
+    for (how, requests, after_us) in steps {
+        let load = async {
+            for _ in 0..requests {
+                n += 1;
+                kind.keep((&cluster, &instance), n, &mut ledger).await;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        let crash = async {
+            tokio::time::sleep(Duration::from_micros(after_us)).await;
+            assert!(kind.end(&instance, how).await, "{kind:?}: nobody there to be ended");
+        };
+        tokio::join!(load, crash);
+        // It is back within its backoff, takes requests, and has what it said it has.
+        let begun = Instant::now();
+        loop {
+            n += 1;
+            if kind.keep((&cluster, &instance), n, &mut ledger).await {
+                break;
+            }
+            assert!(begun.elapsed() < BACK, "{kind:?}: not back after {how:?}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
+        kind.check((&cluster, &instance), &ledger).await;
     }
+    root.call(Message::Stop, Some(Duration::from_secs(10))).await.unwrap();
     root.stop(None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+    /// Whatever ends it and whenever: an actor is back within its backoff, with all that it
+    /// acknowledged.
+    #[test]
+    fn acknowledged_state_survives_random_crashes_of_each_kind(steps in steps()) {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(futures::future::join_all(KINDS.map(|kind| survives(kind, steps.clone()))));
+    }
 }
