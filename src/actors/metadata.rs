@@ -12,6 +12,7 @@ mod blobs;
 mod buckets;
 pub mod command;
 mod delete;
+pub mod forget;
 mod list;
 mod list_more;
 mod lookup;

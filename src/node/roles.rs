@@ -137,9 +137,12 @@ fn metadata_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
     let cluster = parts.cluster.clone();
     let relay =
         move || -> task::Work { Box::pin(metadata::relay::run(cluster.clone(), outbox.clone())) };
+    let cluster = parts.cluster.clone();
+    let forget = move || -> task::Work { Box::pin(metadata::forget::run(cluster.clone())) };
     let children = vec![
         ChildSpec::service("metadata", &parts.cluster, move || service.clone()),
         task::child("relay", relay),
+        task::child("forget", forget),
     ];
     Ok(parts.role(Service::Metadata, Strategy::RestForOne, children))
 }

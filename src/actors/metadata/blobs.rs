@@ -9,7 +9,7 @@
 
 use rusqlite::params;
 
-use super::command::{AbortAnswer, Applied, MAX_BYTES, MAX_ITEMS, NewData};
+use super::command::{AbortAnswer, Applied, MAX_BYTES, MAX_ITEMS, NewData, PURGE_LIMIT};
 use super::model::{OutboxId, Refused};
 use super::nodes::OutboxKind;
 use super::step::{Step, Stop, id_bytes, id_from, pack_nodes, unpack_nodes};
@@ -175,10 +175,16 @@ impl Step<'_> {
     }
 
     pub(super) fn purge(&mut self, before: UnixMillis) -> Result<Applied, Stop> {
-        let before = before as i64;
-        self.run("DELETE FROM blob WHERE state<>0 AND gone_ms<?1", [before])?;
-        self.run("DELETE FROM upload WHERE open=0 AND done_ms<?1", [before])?;
-        self.run("DELETE FROM request WHERE at_ms<?1", [before])?;
+        for statement in [
+            "DELETE FROM blob WHERE data IN (SELECT data FROM blob \
+             WHERE state<>0 AND gone_ms<?1 ORDER BY gone_ms, data LIMIT ?2)",
+            "DELETE FROM upload WHERE no IN (SELECT no FROM upload \
+             WHERE open=0 AND done_ms<?1 ORDER BY done_ms, no LIMIT ?2)",
+            "DELETE FROM request WHERE id IN (SELECT id FROM request \
+             WHERE at_ms<?1 ORDER BY at_ms, id LIMIT ?2)",
+        ] {
+            self.run(statement, params![before as i64, PURGE_LIMIT])?;
+        }
         Ok(Applied::Done)
     }
 

@@ -27,6 +27,8 @@ pub const MAX_BYTES: u64 = 1 << 50;
 
 /// The most items in one `Delete`, `Abort` or `AckOutbox`.
 pub const MAX_ITEMS: usize = 1_000;
+/// The most rows of each kind that one `PurgeAborted` forgets: it must not hold up other commits.
+pub const PURGE_LIMIT: u32 = 5_000;
 
 /// One change of the metadata.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -223,8 +225,8 @@ pub enum Command {
         /// Time of the command.
         now_ms: UnixMillis,
     },
-    /// Forgets aborted and freed data ids, finished uploads and request ids older than this;
-    /// answers `Done`.
+    /// Forgets aborted and freed data ids, finished uploads and request ids older than this, at most
+    /// [`PURGE_LIMIT`] of each, the oldest first; answers `Done`.
     ///
     /// `before_ms` must lie further back than any retry and any upload attempt can take.
     PurgeAborted {

@@ -145,6 +145,28 @@ fn a_retried_commit_or_delete_is_applied_once_and_an_aborted_id_never() {
 }
 
 #[test]
+fn a_purge_forgets_a_bounded_number_of_rows_the_oldest_first() {
+    let mut bench = Bench::new();
+    for ids in (1..=PURGE_LIMIT as u128 + 1).collect::<Vec<_>>().chunks(MAX_ITEMS) {
+        let data_ids: Vec<DataId> = ids.iter().map(|id| DataId(1000 + id)).collect();
+        bench.ok(Command::Abort { data_ids, now_ms: ids[0] as u64 });
+    }
+    let aborted = |bench: &Bench| -> u32 {
+        let count = "SELECT count(*) FROM blob WHERE state = 1";
+        rusqlite::Connection::open(bench.dir.path().join("meta.db"))
+            .unwrap()
+            .query_row(count, [], |row| row.get(0))
+            .unwrap()
+    };
+    assert_eq!(aborted(&bench), PURGE_LIMIT + 1);
+    let all = Command::PurgeAborted { before_ms: u64::MAX >> 1 };
+    bench.ok(all.clone());
+    assert_eq!(aborted(&bench), 1);
+    bench.ok(all);
+    assert_eq!(aborted(&bench), 0);
+}
+
+#[test]
 fn copies_share_data_and_a_self_copy_keeps_it() {
     let mut bench = Bench::new();
     bench.put("k", "");
