@@ -60,6 +60,8 @@ pub struct S3 {
     pub region: String,
     /// Domains under which a host name `bucket.domain` addresses a bucket.
     pub domains: Vec<String>,
+    /// The least size of every part of a multipart upload but the last.
+    pub min_part_size: Bytes,
     /// Further users; each owns the buckets that it makes.
     pub users: Vec<User>,
 }
@@ -88,6 +90,7 @@ impl Default for S3 {
             anonymous: false,
             region: "us-east-1".into(),
             domains: vec!["localhost".into()],
+            min_part_size: Bytes(5 << 20),
             users: Vec::new(),
         }
     }

@@ -83,6 +83,8 @@ pub struct ObjectSettings {
     pub metadata_timeout: Duration,
     /// How long deleted or replaced data stay readable.
     pub delete_grace: Duration,
+    /// The least size of every part but the last.
+    pub min_part_bytes: u64,
     /// How long clean-up after a failed commit is tried before it is left to the orphan check.
     pub abort_limit: Duration,
 }
@@ -105,6 +107,7 @@ impl ObjectSettings {
             client_limit: Duration::from_secs(30),
             node_timeout: Duration::from_millis(1800),
             metadata_timeout: config.metadata.timeout.0,
+            min_part_bytes: config.s3.min_part_size.0,
             delete_grace: config.storage.delete_grace.0,
             abort_limit: Duration::from_secs(900),
         }

@@ -24,9 +24,6 @@ use super::put::{Written, commit, prepare, written};
 use super::write::{self, Stored};
 use super::{Env, bucket, digest, new_version_id};
 
-/// The least size of every part but the last, in bytes.
-pub const MIN_PART_BYTES: u64 = 5 << 20;
-
 /// Which upload, and who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadRef {
@@ -197,7 +194,7 @@ pub async fn complete(
         upload_id: target.upload_id,
         parts: part_ranges(parts.iter().map(|p| p.no)),
         digest: listed_digest(&parts)?,
-        min_part_bytes: MIN_PART_BYTES,
+        min_part_bytes: env.settings.min_part_bytes,
         checksum: whole.clone(),
         precondition,
         now_ms: now_ms(),

@@ -5,7 +5,7 @@ program but its command line, its HTTP endpoints and its signals.
 
 Invariants: a cluster that was started is stopped, whatever the test did; after stop no process
 of it is left; the log of `up` (and of its children, which inherit it) stays in
-target/client-tests, the data too unless every test that used it passed.
+target/client-tests, the data too unless every test that used it passed or they are very large.
 """
 
 import contextlib
@@ -34,6 +34,8 @@ DEFAULT_SCALE = {"metadata": 1, "storage": 3, "queue": 1, "third-party": 1, "moc
 READY_SECONDS = 30
 HEAL_SECONDS = 10
 STOP_SECONDS = 20
+# Data of failed tests stay for a look at them, but must not fill the disk.
+KEPT_AT_MOST = 1 << 30
 # Blocks of ports for `--ports`, away from the default ones and from the ephemeral range.
 PORT_BLOCKS = range(18000, 26000, 20)
 
@@ -138,6 +140,11 @@ def descendants(pid):
         front = [child for child, parent in parents.items() if parent in front]
         found += front
     return [child for child in found if alive(child)]
+
+
+def size_on_disk(folder):
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 class Cluster:
@@ -281,7 +288,8 @@ class Cluster:
         finally:
             self.kill()
             self.ports.release()
-            if not keep and not self.unclean:
+            wanted = keep or self.unclean
+            if not wanted or size_on_disk(self.data) > KEPT_AT_MOST:
                 shutil.rmtree(self.data, ignore_errors=True)
 
     def log_tail(self, lines=40):
