@@ -115,7 +115,7 @@ impl S3 {
 pub struct Http {
     /// The user as whom unsigned JSON writes act; empty = the first user.
     pub json_owner: String,
-    /// Whether a JSON upload to a bucket that does not exist makes the bucket.
+    /// Whether a JSON upload to a bucket that does not exist makes the bucket; otherwise it is 404.
     pub create_buckets: bool,
     /// What JSON clients that are not on loopback must send as `Authorization: Bearer`; empty = they
     /// are refused.
@@ -134,7 +134,7 @@ impl Default for Http {
     fn default() -> Self {
         Http {
             json_owner: String::new(),
-            create_buckets: true,
+            create_buckets: false,
             token: String::new(),
             trusted_networks: Vec::new(),
             max_in_flight: 1024,

@@ -5,11 +5,15 @@
 //! - `HTTP-1` at most `max_in_flight` requests are in work per edge; the next gets 503 with
 //!   `Retry-After`;
 //! - `HTTP-2` after a stop was asked for, requests in work may finish for `drain_timeout`, then
-//!   their connections are closed.
+//!   their connections are closed;
+//! - `HTTP-3` who is refused while waiting for "100 Continue" will not send the body, and hyper may
+//!   take the next request for it: that connection ends;
+//! - `HTTP-4` who is refused in the middle of the body hears why ([`linger`]).
 
 pub mod admin;
 pub mod error;
 pub mod json;
+pub mod linger;
 pub mod metadata;
 pub mod queue;
 pub mod s3;
@@ -31,9 +35,13 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use linger::Lingering;
+
 /// What serves the requests of one edge.
 pub type Handler = Arc<
-    dyn Fn(Request<Incoming>) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> + Send + Sync,
+    dyn Fn(Request<Lingering>) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>>
+        + Send
+        + Sync,
 >;
 
 /// Bounds of one edge.
@@ -45,6 +53,8 @@ pub struct EdgeSettings {
     pub header_timeout: Duration,
     /// How long requests may go on after the stop.
     pub drain_timeout: Duration,
+    /// It serves S3: refuses in S3's words what is.
+    pub s3: bool,
 }
 
 /// How many connections one edge holds at once.
@@ -76,7 +86,7 @@ pub async fn serve(
             let _place = place;
             let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(json::Peer(peer));
-                admit(handler.clone(), in_flight.clone(), request)
+                admit(handler.clone(), in_flight.clone(), settings.s3, request)
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -106,10 +116,22 @@ pub async fn serve(
 async fn admit(
     handler: Handler,
     in_flight: Arc<Semaphore>,
+    s3: bool,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let Ok(_permit) = in_flight.try_acquire_owned() else {
-        return Ok(error::ApiError::overload("too many requests at once").into_http());
+        let why = "too many requests at once";
+        let (head, _body) = request.into_parts();
+        return Ok(match s3 && s3::is_s3(&head) {
+            true => s3::overload(why),
+            false => error::ApiError::overload(why).into_http(),
+        });
     };
-    Ok(handler(request).await)
+    let expects = request.headers().contains_key(http::header::EXPECT);
+    let mut response = handler(request.map(|body| Lingering::new(body, expects))).await;
+    if expects && response.status().as_u16() >= 300 {
+        let close = http::HeaderValue::from_static("close");
+        response.headers_mut().insert(http::header::CONNECTION, close); // HTTP-3
+    }
+    Ok(response)
 }

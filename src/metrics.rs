@@ -165,6 +165,7 @@ impl Metrics {
 
     /// Records one served request.
     pub fn served(&self, edge: &str, method: &str, operation: &str, status: u16, took: Duration) {
+        let method = bounded(method);
         let status = status.to_string();
         self.http_requests.with_label_values(&[edge, method, operation, &status]).inc();
         let duration = self.http_duration.with_label_values(&[edge, method, operation]);
@@ -175,6 +176,14 @@ impl Metrics {
     pub fn called(&self, callee: &str, kind: &str, outcome: &str, took: Duration) {
         let duration = self.call_duration.with_label_values(&[callee, kind, outcome]);
         duration.observe(took.as_secs_f64());
+    }
+}
+
+/// Clients may invent methods; labels may not grow with them.
+fn bounded(method: &str) -> &str {
+    match method {
+        "GET" | "HEAD" | "PUT" | "POST" | "DELETE" | "OPTIONS" | "PATCH" => method,
+        _ => "other",
     }
 }
 
@@ -223,7 +232,9 @@ mod tests {
         metrics.set_usage(&Sampler::new(".".into()).sample());
         metrics.served("s3", "GET", "GetObject", 200, Duration::from_millis(3));
         metrics.called("metadata", "apply", "ok", Duration::from_millis(1));
+        metrics.served("s3", "BREW", "Unknown", 501, Duration::ZERO);
         let text = String::from_utf8(metrics.text()).unwrap();
+        assert!(text.contains("method=\"other\"") && !text.contains("BREW"), "{text}");
         for name in [
             "system_cpu_usage_percent",
             "system_memory_usage_percent",

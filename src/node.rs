@@ -183,9 +183,11 @@ impl Node {
             max_in_flight: options.config.http.max_in_flight,
             header_timeout: options.config.http.header_timeout.0,
             drain_timeout: options.config.http.drain_timeout.0,
+            s3: false,
         };
         for (service, listener) in options.services.iter().zip(sockets.http) {
             let handler = roles::handler(*service, &parts, root_known.clone());
+            let edge = EdgeSettings { s3: *service == Service::Storage, ..edge };
             edges.spawn(serve(listener, handler, edge, stop.clone()));
         }
         let (desk, limits) = (parts.desk.clone(), ServerLimits::default());

@@ -4,6 +4,8 @@
 //! ([`access`], [`unsupported`]), runs in an actor of its own ([`api`]) and is answered with its
 //! request id. CORS is done here, around the operations.
 //!
+//! Before `s3s` go those checks that it leaves out: [`signed`], [`framing`], [`form`], [`documents`].
+//!
 //! - `S3-1` nothing that we do not do is answered with success;
 //! - `S3-2` every answer carries `x-amz-request-id`, the id under which the cluster worked on it;
 //! - `S3-3` a request acts as the user whose key signed it, and reaches only this user's buckets.
@@ -11,13 +13,17 @@
 pub mod access;
 pub mod api;
 pub mod bucket;
+pub mod conditions;
 pub mod convert;
 pub mod cors;
 pub mod documents;
 pub mod error;
+pub mod form;
+pub mod framing;
 pub mod list;
 pub mod multipart;
 pub mod object;
+pub mod signed;
 pub mod tagging;
 pub mod unsupported;
 pub mod upload;
@@ -36,8 +42,9 @@ use tokio::sync::Semaphore;
 use crate::cluster::{Scope, TraceContext};
 use crate::config;
 use crate::objects::{Env, bucket as bucket_flow, request};
+use crate::types::now_ms;
 
-use access::{Access, Auth, Hosts, Users};
+use access::{Access, Auth, Hosts, OperationLabel, Users};
 
 /// How long a request may take in all; its parts have tighter limits of their own.
 const REQUEST_LIMIT: Duration = Duration::from_secs(3600);
@@ -45,11 +52,6 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(3600);
 const XML_BYTES: usize = 8 << 20;
 /// How long a document may take to come.
 const DOCUMENT_LIMIT: Duration = Duration::from_secs(30);
-/// The largest file in a browser's form, in bytes: `s3s` holds it in memory.
-const FORM_FILE_BYTES: u64 = 16 << 20;
-/// How many forms are read at once, and how long one may take.
-const FORMS_AT_ONCE: usize = 2;
-const FORM_LIMIT: Duration = Duration::from_secs(60);
 
 /// Whether a request is S3's, and not the service's own JSON API.
 ///
@@ -59,7 +61,7 @@ pub fn is_s3(parts: &Parts) -> bool {
     let path = parts.uri.path();
     let own = matches!(path, "/health" | "/metrics" | "/openapi.json" | "/api/v1")
         || path.starts_with("/api/v1/");
-    !own || is_signed(parts) || is_form_for_bucket(parts)
+    !own || is_signed(parts) || form::is_form_for_bucket(parts)
 }
 
 fn is_signed(parts: &Parts) -> bool {
@@ -73,46 +75,47 @@ fn is_signed(parts: &Parts) -> bool {
             .any(|name| matches!(name, "X-Amz-Signature" | "X-Amz-Credential" | "AWSAccessKeyId"))
 }
 
-fn is_form(parts: &Parts) -> bool {
-    let form = b"multipart/form-data";
-    let kind = parts.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    parts.method == Method::POST
-        && kind.is_some_and(|k| k.len() >= form.len() && k[..form.len()].eq_ignore_ascii_case(form))
-}
-
-fn is_form_for_bucket(parts: &Parts) -> bool {
-    let path = parts.uri.path();
-    is_form(parts) && !path.trim_start_matches('/').trim_end_matches('/').contains('/')
-}
-
 /// The S3 edge of one node. Cheap to clone.
 #[derive(Clone)]
 pub struct Edge {
     service: S3Service,
+    form_service: S3Service,
     env: Env,
+    users: Arc<Users>,
     hosts: Hosts,
     region: Arc<str>,
-    forms: Arc<Semaphore>,
+    forms_at_once: Arc<Semaphore>,
 }
+
+/// The S3 name of the operation that a request was, in the extensions of its answer.
+#[derive(Clone, Debug)]
+pub struct Operation(pub String);
 
 /// Makes the S3 edge.
 pub fn service(env: Env, config: &config::S3) -> Edge {
     let (users, hosts) = (Arc::new(Users::new(config)), Hosts::new(config));
     let region: Arc<str> = config.region.as_str().into();
-    let operations = Operations { env: env.clone(), users: users.clone(), region: region.clone() };
-    let mut builder = S3ServiceBuilder::new(operations);
-    builder.set_auth(Auth(users.clone()));
-    builder.set_access(Access(users));
-    builder.set_host(hosts.clone());
     let mut limits = S3Config::default();
     limits.xml_max_body_size = XML_BYTES;
-    limits.post_object_max_file_size = FORM_FILE_BYTES;
+    limits.post_object_max_file_size = form::MAX_FORM_FILE;
     limits.form_max_fields_size = 1 << 20;
-    limits.form_max_field_size = 64 << 10;
-    limits.form_max_parts = 100;
-    builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(limits))));
-    let forms = Arc::new(Semaphore::new(FORMS_AT_ONCE));
-    Edge { service: builder.build(), env, hosts, region, forms }
+    limits.form_max_field_size = form::head::MAX_FORM_HEAD;
+    limits.form_max_parts = 200;
+    let build = |limits: S3Config| {
+        let (env, users, region) = (env.clone(), users.clone(), region.clone());
+        let mut builder = S3ServiceBuilder::new(Operations { env, users: users.clone(), region });
+        builder.set_auth(Auth(users.clone()));
+        builder.set_access(Access(users));
+        builder.set_host(hosts.clone());
+        builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(limits))));
+        builder.build()
+    };
+    let service = build(limits.clone());
+    // a form lives until its policy expires, however long ago it was signed
+    limits.presigned_url_max_skew_time_secs = u32::MAX;
+    let (form_service, forms_at_once) = (build(limits), Semaphore::new(form::FORMS_AT_ONCE));
+    let forms_at_once = Arc::new(forms_at_once);
+    Edge { service, form_service, env, users, hosts, region, forms_at_once }
 }
 
 impl Edge {
@@ -124,21 +127,21 @@ impl Edge {
     {
         let (mut parts, body) = request.into_parts();
         let scope = scope_of(&parts.headers);
+        let operation = OperationLabel::default();
         parts.extensions.insert(scope);
+        parts.extensions.insert(operation.clone());
         let asked = cors::Asked::of(&parts.method, &parts.headers);
         let bucket = asked.as_ref().and_then(|_| self.bucket_of(&parts));
         let (head, options) = (parts.method == Method::HEAD, parts.method == Method::OPTIONS);
-        let form = is_form(&parts);
+        let mut label = None;
         let mut response = if options {
+            label = Some("Preflight");
             let preflight = self.preflight(&scope, asked.as_ref(), bucket.as_deref()).await;
             preflight.unwrap_or_else(failed)
         } else if access::has_foreign_region(&parts) {
             self.wrong_region()
         } else {
-            let mut response = match body_of(&parts, body).await {
-                Ok(body) => self.serve(Request::from_parts(parts, body), form).await,
-                Err(error) => failed(error),
-            };
+            let mut response = self.operate(parts, body).await;
             if let (Some(asked), Some(bucket)) = (&asked, &bucket) {
                 let allowed = self.cors_headers(&scope, asked, bucket).await;
                 response.headers_mut().extend(allowed.unwrap_or_default());
@@ -152,7 +155,27 @@ impl Edge {
             }
         }
         stamp(response.headers_mut(), &scope);
+        let name = label.unwrap_or_else(|| operation.name());
+        response.extensions_mut().insert(Operation(name.to_owned()));
         response
+    }
+
+    /// Serves what is no preflight.
+    async fn operate<B>(&self, mut parts: Parts, body: B) -> Response<Body>
+    where
+        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        if let Err(error) = signed::check(&mut parts, now_ms()) {
+            return failed(error);
+        }
+        if form::is_form(&parts) {
+            return self.form(parts, body).await;
+        }
+        match body_of(&parts, body).await {
+            Ok(body) => self.serve(&self.service, Request::from_parts(parts, body)).await,
+            Err(error) => failed(error),
+        }
     }
 
     fn wrong_region(&self) -> Response<Body> {
@@ -163,24 +186,14 @@ impl Edge {
         response
     }
 
-    async fn serve(&self, request: Request<s3s::Body>, form: bool) -> Response<Body> {
-        let served = async {
-            match self.service.call(request).await {
-                Ok(response) => response.map(Body::new),
-                Err(error) => {
-                    tracing::error!(?error, "the S3 service failed");
-                    failed(S3ErrorCode::InternalError.into())
-                }
+    async fn serve(&self, service: &S3Service, request: Request<s3s::Body>) -> Response<Body> {
+        match service.call(request).await {
+            Ok(response) => response.map(Body::new),
+            Err(error) => {
+                tracing::error!(?error, "the S3 service failed");
+                failed(S3ErrorCode::InternalError.into())
             }
-        };
-        if !form {
-            return served.await;
         }
-        let waited = tokio::time::timeout(FORM_LIMIT, async {
-            let _turn = self.forms.acquire().await;
-            form_answer(served.await).await
-        });
-        waited.await.unwrap_or_else(|_| failed(S3ErrorCode::RequestTimeout.into()))
     }
 
     /// Answers `OPTIONS`.
@@ -211,24 +224,37 @@ impl Edge {
     }
 
     fn bucket_of(&self, parts: &Parts) -> Option<String> {
-        let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let by_path = || parts.uri.path().split('/').nth(1).filter(|b| !b.is_empty());
-        host.and_then(|h| self.hosts.bucket(h)).or_else(|| by_path().map(str::to_owned))
+        self.bucket_of_host(parts).or_else(|| by_path().map(str::to_owned))
+    }
+
+    fn bucket_of_host(&self, parts: &Parts) -> Option<String> {
+        let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        host.and_then(|host| self.hosts.bucket(host))
     }
 }
 
-/// The body as `s3s` takes it; documents with a digest are read and checked before.
+/// The body as `s3s` takes it: framing is watched; documents with a digest are read and checked
+/// before.
 async fn body_of<B>(parts: &Parts, body: B) -> S3Result<s3s::Body>
 where
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
+    if let Some(kind) = framing::kind(&parts.headers) {
+        return Ok(s3s::Body::http_body_unsync(framing::Framed::new(body, kind)));
+    }
     if !documents::has_digest(parts) {
         return Ok(s3s::Body::http_body_unsync(body));
     }
     let read = documents::read(body, &parts.headers, XML_BYTES);
     let bytes = tokio::time::timeout(DOCUMENT_LIMIT, read).await;
     bytes.map_err(|_| S3ErrorCode::RequestTimeout)?.map(s3s::Body::from)
+}
+
+/// The answer to a request that is one too many.
+pub fn overload(why: &str) -> Response<Body> {
+    failed(error::slow_down(why))
 }
 
 /// An error made outside of `s3s`, as an answer.
@@ -241,21 +267,6 @@ fn failed(error: S3Error) -> Response<Body> {
             response
         }
     }
-}
-
-/// A form that breaks its policy is denied, as in S3; `s3s` calls the policy invalid.
-async fn form_answer(response: Response<Body>) -> Response<Body> {
-    if response.status() != StatusCode::BAD_REQUEST {
-        return response;
-    }
-    let (parts, body) = response.into_parts();
-    let bytes = axum::body::to_bytes(body, 64 << 10).await.unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    if text.contains("<Code>InvalidPolicyDocument</Code>") && text.contains("Policy condition") {
-        let text = "Invalid according to Policy: Policy Condition failed";
-        return failed(S3Error::with_message(S3ErrorCode::AccessDenied, text));
-    }
-    Response::from_parts(parts, Body::from(bytes))
 }
 
 /// Marks an answer with its request (S3-2).

@@ -7,7 +7,6 @@ use anyhow::Context as _;
 use axum::Router;
 use axum::body::Body;
 use hyper::Request;
-use hyper::body::Incoming;
 use tokio::sync::Notify;
 use tower::ServiceExt;
 
@@ -25,6 +24,7 @@ use crate::config::{Config, Durability};
 use crate::data::desk::Desk;
 use crate::events::EventLog;
 use crate::http::json::JsonEnv;
+use crate::http::linger::Lingering;
 use crate::http::queue::{QueueEnv, WorkerHandle};
 use crate::http::{self, Handler, admin, s3};
 use crate::metrics;
@@ -200,7 +200,7 @@ pub fn handler(service: Service, parts: &Parts, root: Root) -> Handler {
 /// Signed requests and everything outside the JSON API's few paths are S3's.
 fn with_s3(edge: s3::Edge, router: Router) -> Handler {
     let json = json_only(Service::Storage, router);
-    Arc::new(move |request: Request<Incoming>| {
+    Arc::new(move |request: Request<Lingering>| {
         let (head, body) = request.into_parts();
         if !s3::is_s3(&head) {
             return json(Request::from_parts(head, body));
@@ -211,14 +211,16 @@ fn with_s3(edge: s3::Edge, router: Router) -> Handler {
             let begun = Instant::now();
             let response = edge.call(Request::from_parts(head, body)).await;
             let status = response.status().as_u16();
-            metrics::get().served("s3", method.as_str(), "s3", status, begun.elapsed());
+            let operation = response.extensions().get::<s3::Operation>();
+            let operation = operation.map_or("Unknown", |operation| &operation.0);
+            metrics::get().served("s3", method.as_str(), operation, status, begun.elapsed());
             response
         })
     })
 }
 
 fn json_only(service: Service, router: Router) -> Handler {
-    Arc::new(move |request: Request<Incoming>| {
+    Arc::new(move |request: Request<Lingering>| {
         let router = router.clone();
         let method = request.method().clone();
         Box::pin(async move {

@@ -18,9 +18,10 @@ use crate::types::{UnixMillis, now_ms};
 use super::body::{self, Expect, Upload};
 use super::copy::{as_upload, of_source};
 use super::error::{BodyError, FlowError};
-use super::get::{self, GetRequest};
+use super::get::{self, GetRequest, Want};
 use super::metadata::{apply, read, unexpected};
 use super::put::{Written, commit, prepare, written};
+use super::range::RangeSpec;
 use super::write::{self, Stored};
 use super::{Env, bucket, digest, new_version_id};
 
@@ -164,11 +165,34 @@ pub async fn copy_part(
     no: u32,
     source: GetRequest,
 ) -> Result<PartDone, FlowError> {
-    let (found, body) = get::get(env, scope, source).await.map_err(of_source)?;
+    let want = source.want;
+    let found = get::get(env, scope, source).await;
+    let (found, body) = found.map_err(|error| of_range(of_source(error)))?;
+    check_range(want, found.info.size)?;
     let (upload, expect) = as_upload(body);
     let mut done = put_part(env, scope, target, no, upload, expect).await?;
     done.source_version_id = found.info.version_id;
     Ok(done)
+}
+
+/// The range of a copied part must lie within its source: S3 does not cut it there.
+fn check_range(want: Want, size: u64) -> Result<(), FlowError> {
+    match want {
+        Want::Range(RangeSpec::From { last: Some(last), .. }) if last >= size => {
+            Err(of_range(FlowError::InvalidRange { size }))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn of_range(error: FlowError) -> FlowError {
+    match error {
+        FlowError::InvalidRange { size } => Refused::InvalidArgument {
+            what: format!("range specified is not valid for source object of size: {size}"),
+        }
+        .into(),
+        other => other,
+    }
 }
 
 /// Makes the listed parts the current version of the key.
@@ -254,6 +278,8 @@ fn check_listed(
 /// See [`FlowError`].
 pub async fn abort(env: &Env, scope: &Scope, target: UploadRef) -> Result<(), FlowError> {
     bucket::get(env, scope, &target.bucket, &target.caller).await?;
+    // the command may be sent again after a lost answer, and so says yes twice; the client hears no
+    page(env, scope, &target, MAX_PARTS, 1).await?;
     let command = Command::AbortUpload {
         bucket: target.bucket,
         key: target.key,
@@ -365,6 +391,15 @@ mod tests {
         let refused = check_listed(&info, &all, &good, Some(&other), None);
         assert_eq!(refused, Err(BodyError::Checksum("CRC32").into()));
         assert_eq!(check_listed(&upload(None), &all, &good, None, None), Ok(None));
+    }
+
+    #[test]
+    fn the_range_of_a_copied_part_ends_within_its_source() {
+        let range = |first, last| Want::Range(RangeSpec::From { first, last });
+        assert_eq!(check_range(range(0, Some(3)), 4), Ok(()));
+        assert_eq!(check_range(Want::Whole, 0), Ok(()));
+        let refused = check_range(range(0, Some(4)), 4);
+        assert!(matches!(refused, Err(FlowError::Refused(Refused::InvalidArgument { .. }))));
     }
 
     #[test]

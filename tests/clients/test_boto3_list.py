@@ -73,7 +73,9 @@ def test_prefix_and_delimiter(s3, tree, operation, prefix, delimiter, wanted, co
     assert keys(listing) == wanted
     assert prefixes(listing) == common
     assert listing["IsTruncated"] is False
-    assert listing.get("Prefix", "") == prefix
+    # botocore asks for encoding-type=url, and forgets to decode the prefix of version 1
+    encoded = raw.quote(prefix) if operation == "list_objects" else prefix
+    assert listing.get("Prefix", "") == encoded
     assert listing.get("Delimiter", "") == delimiter
 
 

@@ -66,8 +66,9 @@ def test_a_row_without_an_object_is_made_only_where_something_can_serve_it(metad
     metadata.refused("DELETE", path, 404)
 
 
-def test_a_json_upload_makes_its_bucket(metadata, storage, s3):
-    name = unique()
+def test_a_json_upload_makes_its_bucket_where_the_switch_is_on(own_cluster):
+    cluster = own_cluster(config="[http]\ncreate_buckets = true\n", scale={"storage": 1})
+    metadata, storage, name = Api(cluster.url("metadata")), Api(cluster.s3), unique()
     upload = {"bucket": name, "key": "k", "data": base64.b64encode(b"x").decode()}
     storage("POST", "/objects", upload, expect=201)
     assert name in [line["name"] for line in metadata("GET", f"/buckets?prefix={name}")["buckets"]]

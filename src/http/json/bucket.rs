@@ -32,8 +32,8 @@ pub fn check_name(field: &str, name: &str) -> Result<(), ApiError> {
     Err(ApiError::invalid(field, why, "photos"))
 }
 
-/// Makes the bucket if it does not exist and the configuration says so (the original knew no buckets:
-/// its clients never make one).
+/// Makes the bucket if it does not exist and the configuration says so (for clients that never make
+/// one; off by default).
 ///
 /// # Errors
 /// Metadata cannot be reached, or the bucket is somebody else's.

@@ -7,6 +7,7 @@
 //!   always one); any other host is path-style.
 
 use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
 use http::header;
 use http::request::Parts;
@@ -38,6 +39,17 @@ impl Users {
         Users { by_key, anonymous }
     }
 
+    /// The secret that goes with an access key.
+    ///
+    /// # Errors
+    /// `InvalidAccessKeyId`.
+    pub fn secret(&self, access_key: &str) -> S3Result<&SecretKey> {
+        self.by_key.get(access_key).map(|(_, secret)| secret).ok_or_else(|| {
+            let text = "The access key you provided does not exist in our records";
+            S3Error::with_message(S3ErrorCode::InvalidAccessKeyId, text)
+        })
+    }
+
     /// The name of the user with this access key, or of whom unsigned requests act as.
     pub fn name(&self, access_key: Option<&str>) -> Option<&str> {
         match access_key {
@@ -48,30 +60,46 @@ impl Users {
 }
 
 /// The secret keys, for `s3s`.
-pub struct Auth(pub std::sync::Arc<Users>);
+pub struct Auth(pub Arc<Users>);
 
 #[async_trait::async_trait]
 impl S3Auth for Auth {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
-        let user = self.0.by_key.get(access_key);
-        user.map(|(_, secret)| secret.clone()).ok_or_else(|| {
-            let text = "The access key you provided does not exist in our records";
-            S3Error::with_message(S3ErrorCode::InvalidAccessKeyId, text)
-        })
+        self.0.secret(access_key).cloned()
     }
 }
 
 /// The check of every operation before it is read.
-pub struct Access(pub std::sync::Arc<Users>);
+pub struct Access(pub Arc<Users>);
 
 #[async_trait::async_trait]
 impl S3Access for Access {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
+        let operation = cx.s3_op().name().to_owned();
+        if let Some(label) = cx.extensions_mut().get::<OperationLabel>() {
+            label.set(&operation);
+        }
         let key = cx.credentials().map(|c| c.access_key.clone());
         if self.0.name(key.as_deref()).is_none() {
             return Err(S3Error::with_message(S3ErrorCode::AccessDenied, "Access Denied"));
         }
-        unsupported::check(cx.s3_op().name(), cx.headers(), cx.uri().query())
+        unsupported::check(&operation, cx.headers(), cx.uri().query())
+    }
+}
+
+/// Which operation a request turned out to be: told by the check above, read by the edge. The names
+/// are those of S3, so there are not many.
+#[derive(Clone, Debug, Default)]
+pub struct OperationLabel(Arc<OnceLock<String>>);
+
+impl OperationLabel {
+    fn set(&self, name: &str) {
+        let _ = self.0.set(name.to_owned()); // a request is one operation
+    }
+
+    /// The name; `Unknown` where the request was refused before it was known.
+    pub fn name(&self) -> &str {
+        self.0.get().map_or("Unknown", String::as_str)
     }
 }
 

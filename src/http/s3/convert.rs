@@ -1,23 +1,19 @@
-//! Between the words of `s3s` and ours: times, ETags, headers, checksums, conditions, tags,
-//! encoding.
+//! Between the words of `s3s` and ours: times, ETags, headers, checksums, tags, encoding.
 //!
 //! Used by all operations of the S3 edge. Plain functions.
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use http::HeaderMap;
-use s3s::dto::{self, ETag, ETagCondition, Timestamp, TimestampFormat};
+use s3s::dto::{self, ETag, Timestamp, TimestampFormat};
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
-use crate::actors::metadata::command::Precondition;
 use crate::actors::metadata::model::{
     Checksum, ChecksumAlgorithm, ChecksumType, ObjectHead, Tag, UserMetadata,
 };
-use crate::objects::condition::{Conditions, TagCondition};
 use crate::objects::{body, digest};
 use crate::types::UnixMillis;
 
-use super::error::{invalid_argument, not_implemented};
+use super::error::{invalid_argument, invalid_redirect};
 
 /// The most bytes of names and values of user metadata together.
 const USER_METADATA_BYTES: usize = 2048;
@@ -93,7 +89,7 @@ pub(super) use head_fields;
 /// Checks and converts what an object is to carry.
 ///
 /// # Errors
-/// `MetadataTooLarge`.
+/// `MetadataTooLarge`, or `InvalidRedirectLocation`.
 pub fn object_head(fields: HeadFields) -> S3Result<ObjectHead> {
     let mut user: Vec<_> = fields
         .metadata
@@ -105,6 +101,10 @@ pub fn object_head(fields: HeadFields) -> S3Result<ObjectHead> {
     if user.iter().map(|u| u.name.len() + u.value.len()).sum::<usize>() > USER_METADATA_BYTES {
         let text = "Your metadata headers exceed the maximum allowed metadata size";
         return Err(S3Error::with_message(S3ErrorCode::MetadataTooLarge, text));
+    }
+    let redirect = fields.website_redirect.as_deref().unwrap_or("/");
+    if !["/", "http://", "https://"].iter().any(|start| redirect.starts_with(start)) {
+        return Err(invalid_redirect());
     }
     Ok(ObjectHead {
         content_type: fields.content_type.filter(|t| !t.is_empty()),
@@ -246,55 +246,6 @@ pub fn whole_checksum(given: (ChecksumAlgorithm, String)) -> Checksum {
     Checksum { algorithm, kind, value }
 }
 
-/// Conditions on a read.
-pub fn conditions(
-    if_match: Option<ETagCondition>,
-    if_none_match: Option<ETagCondition>,
-    if_modified_since: Option<Timestamp>,
-    if_unmodified_since: Option<Timestamp>,
-) -> Conditions {
-    let tag = |condition| match condition {
-        ETagCondition::Any => TagCondition::Any,
-        ETagCondition::ETag(etag) => TagCondition::OneOf(vec![etag.into_value()]),
-    };
-    Conditions {
-        if_match: if_match.map(tag),
-        if_none_match: if_none_match.map(tag),
-        if_modified_since: if_modified_since.map(|t| millis(&t)),
-        if_unmodified_since: if_unmodified_since.map(|t| millis(&t)),
-    }
-}
-
-/// The condition on a write: one of `If-Match` and `If-None-Match: *`.
-///
-/// # Errors
-/// `NotImplemented` for `If-None-Match` with an ETag, and for both at once.
-pub fn precondition(
-    if_match: Option<ETagCondition>,
-    if_none_match: Option<ETagCondition>,
-) -> S3Result<Precondition> {
-    match (if_match, if_none_match) {
-        (None, None) => Ok(Precondition::Always),
-        (Some(ETagCondition::Any), None) => Ok(Precondition::IfMatchAny),
-        (Some(ETagCondition::ETag(etag)), None) => {
-            Ok(Precondition::IfMatch { etag: etag.into_value() })
-        }
-        (None, Some(ETagCondition::Any)) => Ok(Precondition::IfNoneMatchAny),
-        (None, Some(ETagCondition::ETag(_))) => Err(not_implemented("If-None-Match with an ETag")),
-        (Some(_), Some(_)) => Err(not_implemented("If-Match together with If-None-Match")),
-    }
-}
-
-/// An ETag condition out of the headers, for operations whose input has none.
-///
-/// # Errors
-/// `InvalidArgument` where it cannot be read.
-pub fn header_condition(headers: &HeaderMap, name: &str) -> S3Result<Option<ETagCondition>> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
-    let condition = ETagCondition::parse_http_header(value.as_bytes());
-    condition.map(Some).map_err(|_| invalid_argument(format!("invalid header: {name}")))
-}
-
 /// Checks a set of tags: at most `max`, names of 1-128 and values of up to 256 characters.
 ///
 /// # Errors
@@ -352,7 +303,8 @@ pub fn tags_of_header(header: &str) -> S3Result<Vec<Tag>> {
     check_tags(tags, 10)
 }
 
-fn url_decode(text: &str) -> Option<String> {
+/// A part of a query, decoded; `None` where it is not well formed.
+pub fn url_decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -412,6 +364,16 @@ mod tests {
     }
 
     #[test]
+    fn a_redirect_leads_to_a_key_or_to_the_web() {
+        let with = |text: &str| {
+            let website_redirect = Some(text.to_owned());
+            object_head(HeadFields { website_redirect, ..HeadFields::default() }).is_ok()
+        };
+        assert!(with("/other.html") && with("https://example.com/"));
+        assert!(!with("other.html") && !with("javascript:alert(1)"));
+    }
+
+    #[test]
     fn tags_keep_to_the_limits_of_s3() {
         let tags = tags_of_header("a=1&b%20c=%C3%A4&d").unwrap();
         let tag = |k: &str, v: &str| Tag { key: k.into(), value: v.into() };
@@ -434,17 +396,6 @@ mod tests {
         assert!(one_checksum(crc("?")).is_err());
         assert!(one_checksum([crc("y/Q5Jg=="), crc("y/Q5Jg==")].concat()).is_err());
         assert_eq!(one_checksum(Vec::new()).unwrap(), None);
-    }
-
-    #[test]
-    fn write_conditions_that_s3_does_not_have_are_not_implemented() {
-        let tag = || Some(ETagCondition::ETag(etag("e")));
-        let any = || Some(ETagCondition::Any);
-        assert_eq!(precondition(None, None).unwrap(), Precondition::Always);
-        assert_eq!(precondition(None, any()).unwrap(), Precondition::IfNoneMatchAny);
-        assert_eq!(precondition(tag(), None).unwrap(), Precondition::IfMatch { etag: "e".into() });
-        assert!(precondition(None, tag()).is_err());
-        assert!(precondition(tag(), any()).is_err());
     }
 
     #[test]

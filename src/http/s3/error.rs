@@ -135,6 +135,18 @@ pub fn invalid_argument(text: impl Into<String>) -> S3Error {
     S3Error::with_message(S3ErrorCode::InvalidArgument, text.into())
 }
 
+/// 400 `AuthorizationQueryParametersError`: a presigned URL that says something impossible.
+pub fn bad_query(text: &str) -> S3Error {
+    custom("AuthorizationQueryParametersError", StatusCode::BAD_REQUEST, text)
+}
+
+/// 400 `InvalidRedirectLocation`.
+pub fn invalid_redirect() -> S3Error {
+    let text =
+        "The website redirect location must have a prefix of 'http://' or 'https://' or '/'.";
+    custom("InvalidRedirectLocation", StatusCode::BAD_REQUEST, text)
+}
+
 /// A code that `s3s` has no name for.
 fn custom(code: &'static str, status: StatusCode, text: &str) -> S3Error {
     let mut error =

@@ -13,6 +13,7 @@ use crate::objects::range::RangeSpec;
 
 use super::Cx;
 use super::bucket::owner;
+use super::conditions::*;
 use super::convert::*;
 use super::error::{self, invalid_argument};
 use super::object::source_request;

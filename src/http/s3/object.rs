@@ -15,6 +15,7 @@ use crate::objects::range::RangeSpec;
 use crate::objects::read::ObjectBody;
 
 use super::Cx;
+use super::conditions::*;
 use super::convert::{self, *};
 use super::error::{self, invalid_argument, not_implemented};
 use super::unsupported::check_storage_class;
@@ -171,10 +172,8 @@ fn shown_checksum(done: &GetDone) -> Option<Shown> {
 /// PutObject, and PostObject (a browser's form).
 pub async fn put(cx: Cx, req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
     let S3Request { mut input, method, headers, trailing_headers, .. } = req;
-    if method == http::Method::POST {
-        check_form(&input)?;
-    }
     let written = store(cx, &mut input, &headers, trailing_headers).await?;
+    let shown = (written.etag.clone(), written.version_id.clone());
     let mut output = PutObjectOutput {
         e_tag: Some(etag(written.etag)),
         version_id: written.version_id,
@@ -184,7 +183,20 @@ pub async fn put(cx: Cx, req: S3Request<PutObjectInput>) -> S3Result<S3Response<
         set_checksum!(output, checksum.algorithm, checksum.value);
         output.checksum_type = Some(kind_name(checksum.kind));
     }
-    Ok(S3Response::new(output))
+    let mut response = S3Response::new(output);
+    if method == http::Method::POST {
+        form_headers(&mut response.headers, shown);
+    }
+    Ok(response)
+}
+
+/// What the answer to a form says in headers, which `s3s` does not write there.
+fn form_headers(headers: &mut http::HeaderMap, (etag, version_id): (String, Option<String>)) {
+    let etag = http::HeaderValue::from_str(&format!("\"{etag}\"")).ok();
+    let version_id = version_id.and_then(|id| http::HeaderValue::from_str(&id).ok());
+    headers.extend(etag.map(|value| (http::header::ETAG, value)));
+    let name = http::HeaderName::from_static("x-amz-version-id");
+    headers.extend(version_id.map(|value| (name, value)));
 }
 
 async fn store(
@@ -231,28 +243,6 @@ fn stored_class(class: Option<StorageClass>) -> S3Result<String> {
     let class = class.map_or_else(|| StorageClass::STANDARD.to_owned(), |c| c.as_str().to_owned());
     check_storage_class(&class)?; // a form carries it outside of the headers
     Ok(class)
-}
-
-/// What a browser's form may ask for in its fields, as `unsupported` does for headers. Signature
-/// and policy were checked by `s3s`, which turns the form into a PUT.
-fn check_form(input: &PutObjectInput) -> S3Result<()> {
-    if input.key.contains("${filename}") {
-        return Err(not_implemented("${filename} in the key of a form"));
-    }
-    if input.acl.as_ref().is_some_and(|acl| acl.as_str() != ObjectCannedACL::PRIVATE) {
-        return Err(not_implemented("an acl other than private"));
-    }
-    let encrypted = input.server_side_encryption.is_some()
-        || input.sse_customer_algorithm.is_some()
-        || input.ssekms_key_id.is_some();
-    let locked = input.object_lock_mode.is_some() || input.object_lock_legal_hold_status.is_some();
-    let granted = input.grant_read.is_some() || input.grant_full_control.is_some();
-    match (encrypted, locked, granted) {
-        (true, _, _) => Err(not_implemented("server-side encryption")),
-        (_, true, _) => Err(not_implemented("object lock")),
-        (_, _, true) => Err(not_implemented("a grant")),
-        _ => Ok(()),
-    }
 }
 
 /// DeleteObject.

@@ -18,6 +18,7 @@ use crate::objects::digest;
 use crate::objects::error::BodyError;
 
 use super::convert::{Given, algorithm, one_checksum};
+use super::framing;
 
 /// The stream of a body.
 pub fn upload(body: Option<StreamingBlob>) -> Upload {
@@ -60,30 +61,53 @@ pub struct Said<'a> {
 /// # Errors
 /// `EntityTooLarge`, `InvalidDigest` or `InvalidRequest`.
 pub fn expect(said: Said<'_>) -> S3Result<Expect> {
-    let len = said.len.and_then(|len| u64::try_from(len).ok());
+    let plain = said.len.and_then(|len| u64::try_from(len).ok());
+    let len = framing::decoded_len(said.headers).or(plain);
     if len.is_some_and(|len| len > MAX_PUT_BYTES) {
         let text = "Your proposed upload exceeds the maximum allowed size";
         return Err(S3Error::with_message(S3ErrorCode::EntityTooLarge, text));
     }
     let md5 = said.md5.map(|text| md5_of(&text)).transpose()?;
+    let trailer = announced(said.headers)?;
     if let Some((algorithm, value)) = one_checksum(said.given)? {
+        if trailer.is_some() {
+            let text = "Expecting a single x-amz-checksum- header";
+            return Err(S3Error::with_message(S3ErrorCode::InvalidRequest, text));
+        }
         let checksum = ExpectedChecksum::Value(value);
         return Ok(Expect { len, md5, algorithm: Some(algorithm), checksum });
     }
-    let announced = said.headers.get_all("x-amz-trailer").iter().filter_map(|v| v.to_str().ok());
-    let mut announced = announced.flat_map(|names| names.split(',').map(str::trim));
-    let trailer = announced.find_map(|name| name.strip_prefix("x-amz-checksum-"));
-    if let (Some(name), Some(trailers)) = (trailer, said.trailers) {
-        let algorithm = algorithm(name)?;
+    if let (Some(algorithm), Some(trailers)) = (trailer, said.trailers) {
         let checksum =
             ExpectedChecksum::Trailer(Box::new(move || trailing_checksum(&trailers, algorithm)));
         return Ok(Expect { len, md5, algorithm: Some(algorithm), checksum });
+    }
+    if trailer.is_some() {
+        let text = "x-amz-trailer needs a chunked upload";
+        return Err(S3Error::with_message(S3ErrorCode::InvalidRequest, text));
     }
     let named = ["x-amz-sdk-checksum-algorithm", "x-amz-checksum-algorithm"]
         .iter()
         .find_map(|name| said.headers.get(*name)?.to_str().ok());
     let algorithm = named.map(algorithm).transpose()?;
     Ok(Expect { len, md5, algorithm, checksum: ExpectedChecksum::None })
+}
+
+/// The checksum that the headers announce for the trailer.
+fn announced(headers: &HeaderMap) -> S3Result<Option<ChecksumAlgorithm>> {
+    let lines = headers.get_all("x-amz-trailer").iter();
+    let names = lines.flat_map(|line| line.to_str().unwrap_or_default().split(','));
+    let mut found = None;
+    for name in names.map(str::trim).filter(|name| !name.is_empty()) {
+        let kind = name.to_ascii_lowercase();
+        let kind = kind.strip_prefix("x-amz-checksum-").and_then(|kind| algorithm(kind).ok());
+        if kind.is_none() || found.is_some() {
+            let text = "The value specified in the x-amz-trailer header is not supported";
+            return Err(S3Error::with_message(S3ErrorCode::InvalidRequest, text));
+        }
+        found = kind;
+    }
+    Ok(found)
 }
 
 fn md5_of(text: &str) -> S3Result<[u8; 16]> {
@@ -127,8 +151,15 @@ mod tests {
         for (text, expected) in rows {
             assert_eq!(body_error(text), expected);
         }
-        let malformed = body_error("AwsChunkedStreamError: FormatError");
-        assert!(matches!(malformed, BodyError::Malformed(_)));
+        for text in [
+            "AwsChunkedStreamError: FormatError".to_owned(),
+            framing::FramingError::Malformed.to_string(),
+            framing::FramingError::ChunkTooLarge.to_string(),
+        ] {
+            assert!(matches!(body_error(&text), BodyError::Malformed(_)), "{text}");
+        }
+        let incomplete = body_error(&framing::FramingError::Incomplete.to_string());
+        assert!(matches!(incomplete, BodyError::Broken(_)));
         assert!(matches!(body_error("connection reset"), BodyError::Broken(_)));
     }
 
@@ -140,6 +171,34 @@ mod tests {
         assert!(expect(md5("nonsense")).is_err());
         let big = Said { len: Some(6 << 30), ..said(&headers) };
         assert_eq!(expect(big).err().unwrap().code(), &S3ErrorCode::EntityTooLarge);
+    }
+
+    #[test]
+    fn the_length_of_a_framed_body_is_the_decoded_one() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-amz-decoded-content-length", "7".parse().unwrap());
+        assert_eq!(expect(said(&headers)).ok().unwrap().len, Some(3), "not framed");
+        let kind = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD".parse().unwrap();
+        headers.insert("x-amz-content-sha256", kind);
+        let framed = Said { len: None, ..said(&headers) };
+        assert_eq!(expect(framed).ok().unwrap().len, Some(7));
+    }
+
+    #[test]
+    fn a_trailer_is_one_checksum() {
+        let with = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-amz-trailer", value.parse().unwrap());
+            announced(&headers).map_err(|e| e.code().as_str().to_owned())
+        };
+        assert_eq!(with("x-amz-checksum-crc32"), Ok(Some(ChecksumAlgorithm::Crc32)));
+        assert_eq!(with(" X-Amz-Checksum-SHA256 "), Ok(Some(ChecksumAlgorithm::Sha256)));
+        assert_eq!(with(""), Ok(None));
+        for bad in
+            ["x-amz-meta-a", "x-amz-checksum-md5", "x-amz-checksum-crc32,x-amz-checksum-sha1"]
+        {
+            assert_eq!(with(bad), Err("InvalidRequest".to_owned()), "{bad}");
+        }
     }
 
     #[test]

@@ -44,7 +44,7 @@ def send(endpoint, method, path, headers=None, body=None, timeout=30):
     headers = {"Host": f"{host}:{port}", **(headers or {})}
     try:
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
-        if body is not None and "Content-Length" not in headers:
+        if body is not None and not {"Content-Length", "Transfer-Encoding"} & set(headers):
             headers["Content-Length"] = str(len(body))
         for name, value in headers.items():
             connection.putheader(name, value)
@@ -154,6 +154,35 @@ def presign(endpoint, method, path, seconds=60, query=(), signer=None, host=None
     headers = {"Host": host or endpoint.removeprefix("http://")}
     signature, _ = signer.signature(method, quote(path), query, headers, "UNSIGNED-PAYLOAD")
     return quote(path) + query_text([*query, ("X-Amz-Signature", signature)])
+
+
+def put_framed(
+    endpoint, path, frames, declared, signed=False, trailer="x-amz-checksum-crc32", transfer=None
+):
+    """PUT of `aws-chunked` frames exactly as given, under a right signature of the head.
+
+    declared: the decoded length that the head names. transfer: "chunked" to send the body without
+    a Content-Length.
+    """
+    signer = Signer()
+    kind = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD" if signed else "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+    headers = {
+        "Host": endpoint.removeprefix("http://"),
+        "X-Amz-Date": signer.date,
+        "X-Amz-Content-Sha256": kind,
+        "Content-Encoding": "aws-chunked",
+        "X-Amz-Decoded-Content-Length": str(declared),
+        **({"X-Amz-Trailer": trailer} if trailer else {}),
+    }
+    signature, names = signer.signature("PUT", quote(path), (), headers, kind)
+    headers["Authorization"] = (
+        f"{ALGORITHM} Credential={signer.access_key}/{signer.scope},"
+        f"SignedHeaders={names},Signature={signature}"
+    )
+    if transfer:
+        headers["Transfer-Encoding"] = transfer
+        frames = b"%x\r\n%b\r\n0\r\n\r\n" % (len(frames), frames)
+    return send(endpoint, "PUT", quote(path), headers, frames)
 
 
 def put_chunked(
