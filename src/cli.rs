@@ -69,6 +69,8 @@ impl Failure {
 /// Parses the arguments, runs the command, gives its exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // two providers are compiled in (transport.rs says why): others of the process are to take this
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     let result = match cli.command {
         Command::Up(args) => up::run(args),
         Command::Node(args) => node::run(args),
@@ -89,9 +91,11 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Reads the configuration, or says what is wrong with it.
+/// Reads the configuration, or says what is wrong with it or with the files that it names.
 pub(crate) fn load_config(file: Option<&PathBuf>) -> Result<crate::config::Config, Failure> {
-    crate::config::Config::load(file.map(PathBuf::as_path)).map_err(Failure::usage)
+    let config = crate::config::Config::load(file.map(PathBuf::as_path)).map_err(Failure::usage)?;
+    crate::node::transport(&config).map_err(Failure::usage)?;
+    Ok(config)
 }
 
 /// Logs to standard error; `MOCKS3_LOG` filters (`info`, `mocks3=debug`, ...).
@@ -107,16 +111,20 @@ pub(crate) fn logging() {
     let _ = logger.try_init(); // tests set it up more than once
 }
 
-/// Done when the process is asked to stop (SIGINT, SIGTERM).
-pub(crate) async fn stop_signal() {
+/// Done when the process is asked to stop (SIGINT, SIGTERM), counted from this call on and not only
+/// from the first poll.
+pub(crate) fn stop_signal() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-        (Ok(mut interrupt), Ok(mut terminate)) => {
-            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-        }
-        (Err(error), _) | (_, Err(error)) => {
-            tracing::error!(%error, "no signal handler: stop with SIGKILL");
-            std::future::pending::<()>().await;
+    let handlers = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    async move {
+        match handlers {
+            (Ok(mut interrupt), Ok(mut terminate)) => {
+                tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::error!(%error, "no signal handler: stop with SIGKILL");
+                std::future::pending::<()>().await;
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod members;
 pub mod scope;
 pub mod sessions;
 pub mod shell;
+pub mod transport;
 
 pub use calls::{CallError, Cluster, To};
 pub use envelope::{Nack, Wire};

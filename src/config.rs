@@ -4,6 +4,7 @@
 //! (`MOCKS3_STORAGE__REPLICAS=2`: section, two underscores, key). Unknown keys are refused in both.
 //! Every key is documented in `config/mocks3.toml`, which a test keeps equal to the defaults.
 
+mod cluster;
 mod network;
 mod third_party;
 mod units;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use cluster::{Cluster, Tls};
 pub use network::Network;
 pub use third_party::{MAX_SOURCES, Source, SourceKind, ThirdParty};
 pub use units::{Bytes, Span};
@@ -34,6 +36,8 @@ pub enum ConfigError {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// How nodes talk to each other.
+    pub cluster: Cluster,
     /// The S3 edge.
     pub s3: S3,
     /// The HTTP edges of all services.
@@ -281,7 +285,9 @@ impl Config {
         };
         let name = file.map_or("environment".into(), |p| p.display().to_string());
         let ours = std::env::vars().filter(|(k, _)| k.starts_with("MOCKS3_"));
-        Self::parse(&name, &text, ours)
+        let mut config = Self::parse(&name, &text, ours)?;
+        config.cluster.tls.resolve(file.and_then(Path::parent).unwrap_or(Path::new("")));
+        Ok(config)
     }
 
     fn parse(
@@ -344,6 +350,7 @@ impl Config {
         if self.storage.segment_size < Bytes::mib(4) {
             return Err("storage.segment_size: expected at least \"4MiB\"".into());
         }
+        self.cluster.tls.check()?;
         self.third_party.check()
     }
 }
@@ -352,11 +359,14 @@ impl Config {
 fn override_key(tree: &mut toml::Table, key: &str, value: &str) -> Result<(), ConfigError> {
     let invalid = |text: &str| ConfigError::Invalid(key.to_owned(), text.to_owned());
     let path = key["MOCKS3_".len()..].to_lowercase();
-    let (section, leaf) = path.split_once("__").ok_or_else(|| {
+    let (sections, leaf) = path.rsplit_once("__").ok_or_else(|| {
         invalid("no such key: expected MOCKS3_SECTION__KEY, as in MOCKS3_STORAGE__REPLICAS=2")
     })?;
-    let section = tree.get_mut(section).and_then(|s| s.as_table_mut());
-    let section = section.ok_or_else(|| invalid("no such section in the configuration"))?;
+    let mut section = tree;
+    for name in sections.split("__") {
+        let inner = section.get_mut(name).and_then(|s| s.as_table_mut());
+        section = inner.ok_or_else(|| invalid("no such section in the configuration"))?;
+    }
     if !section.contains_key(leaf) {
         let known: Vec<&str> = section.keys().map(String::as_str).collect();
         return Err(invalid(&format!("no such key: expected one of {}", known.join(", "))));
@@ -405,9 +415,25 @@ mod tests {
     }
 
     #[test]
+    fn files_of_tls_count_from_the_folder_of_the_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("m.toml");
+        let text = "[cluster.tls]\nca = \"ca.pem\"\ncert = \"/abs/n.pem\"\nkey = \"k/n.key\"\n";
+        std::fs::write(&file, text).unwrap();
+        let tls = Config::load(Some(&file)).unwrap().cluster.tls;
+        assert!(tls.is_on() && !Tls::default().is_on());
+        assert_eq!(tls.ca, dir.path().join("ca.pem"));
+        assert_eq!(tls.cert, Path::new("/abs/n.pem"));
+        assert_eq!(tls.key, dir.path().join("k/n.key"));
+        let vars = ["CA", "CERT", "KEY"].map(|k| (format!("MOCKS3_CLUSTER__TLS__{k}"), "x".into()));
+        let from_env = Config::parse("env", "", vars.into_iter()).unwrap();
+        assert_eq!(from_env.cluster.tls.key, Path::new("x"));
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_what_would_be_right() {
         type Row = (&'static str, &'static [(&'static str, &'static str)], &'static str);
-        let rows: [Row; 11] = [
+        let rows: [Row; 13] = [
             ("[storage]\nreplica = 1", &[], "replica"),
             ("[stor]\nreplicas = 1", &[], "stor"),
             ("[storage]\nreplicas = 0", &[], "at least 1"),
@@ -417,6 +443,8 @@ mod tests {
             ("[s3]\ndefault_user = false", &[], "no user at all"),
             ("[http]\ntoken = \"short\"", &[], "16 characters"),
             ("[http]\ntrusted_networks = [\"10.0.0.0/40\"]", &[], "10.0.0.0/8"),
+            ("[cluster.tls]\nca = \"x\"", &[], "cert and key missing"),
+            ("", &[("MOCKS3_CLUSTER__TLS__CAT", "x")], "expected one of ca, cert, key"),
             ("", &[("MOCKS3_STORAGE__REPLICA", "1")], "expected one of"),
             ("", &[("MOCKS3_STORAGE__REPLICAS", "x")], "MOCKS3_STORAGE__REPLICAS"),
         ];

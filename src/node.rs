@@ -22,8 +22,9 @@ use crate::actors::{member, task, watch as peer_watch};
 use crate::cluster::consul::Consul;
 use crate::cluster::handshake::Secret;
 use crate::cluster::sessions::{SessionSettings, Sessions};
+use crate::cluster::transport::{FilesError, TlsFiles, Transport};
 use crate::cluster::{Cluster, MemberInfo, Members};
-use crate::config::Config;
+use crate::config::{Config, Tls};
 use crate::data::client::{ClientOptions, DataClient};
 use crate::data::{self, server::ServerLimits};
 use crate::events::EventLog;
@@ -120,6 +121,7 @@ impl Node {
     /// When a port is taken, the disk cannot be used, or the configuration forbids the addresses.
     pub async fn start(options: NodeOptions) -> anyhow::Result<Self> {
         check_exposure(&options)?;
+        let transport = transport(&options.config)?;
         let sockets = Sockets::bind(&options).await?;
         let mut disk =
             NodeDisk::open(&options.data_dir, &options.services, options.instance.as_deref())?;
@@ -147,9 +149,10 @@ impl Node {
                 .collect(),
             cluster_id,
             on_cluster_id: keep_cluster_id(disk.clone()),
+            transport: transport.clone(),
         };
         let sessions = Arc::new(Sessions::start(sockets.cluster, members, settings).await?);
-        let data_client = DataClient::new(ClientOptions::default());
+        let data_client = DataClient::over(transport.clone(), ClientOptions::default());
         let fallback = ThirdPartyFallback::new(cluster.clone(), data_client.clone());
         let env = Env {
             cluster: cluster.clone(),
@@ -191,10 +194,16 @@ impl Node {
             edges.spawn(serve(listener, handler, edge, stop.clone()));
         }
         let (desk, limits) = (parts.desk.clone(), ServerLimits::default());
-        edges.spawn(data::server::serve(sockets.data, desk, limits, stop.clone()));
+        edges.spawn(data::server::serve(
+            sockets.data,
+            transport.clone(),
+            desk,
+            limits,
+            stop.clone(),
+        ));
         if let (Some(listener), Some(outside)) = (sockets.outside, &parts.outside) {
             let desk = outside.desk.clone();
-            edges.spawn(data::server::serve(listener, desk, limits, stop.clone()));
+            edges.spawn(data::server::serve(listener, transport, desk, limits, stop.clone()));
         }
         for address in options.bootstrap.iter().filter_map(|b| consul_address(b)) {
             let consul = Consul::new(address, cluster.table().own().clone())?;
@@ -293,6 +302,16 @@ fn member_info(
             .map(|a| a.to_string()),
         cluster_address: sockets.cluster.local_addr()?.to_string(),
     })
+}
+
+/// How nodes of this configuration talk to each other.
+///
+/// # Errors
+/// When the files of `[cluster.tls]` cannot be used.
+pub fn transport(config: &Config) -> Result<Transport, FilesError> {
+    let Tls { ca, cert, key } = config.cluster.tls.clone();
+    let files = TlsFiles { ca, cert, key };
+    Transport::load(config.cluster.tls.is_on().then_some(&files))
 }
 
 /// `host:port` of the agent, where this names one.

@@ -62,10 +62,11 @@ pub fn run(args: NodeArgs) -> Result<(), Failure> {
     let options = options(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let ended = runtime.map_err(Failure::run)?.block_on(async {
+        let stop = super::stop_signal(); // a member that still starts is to say goodbye, too
         let node = Node::start(options).await.map_err(|e| Failure::usage(format!("{e:#}")))?;
         let info = node.info();
         tracing::info!(instance = info.instance, http = info.http_url, "node started");
-        Ok(node.run(super::stop_signal()).await)
+        Ok(node.run(stop).await)
     })?;
     match ended {
         Ended::Stopped => Ok(()),

@@ -24,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::codec;
 use super::members::MemberInfo;
+use super::transport::{self, TlsTrouble};
 
 /// The version of this handshake and of everything that follows it.
 const VERSION: u16 = 1;
@@ -103,6 +104,9 @@ pub enum HandshakeError {
     /// The connection failed or took too long.
     #[error("connection failed: {0}")]
     Io(#[from] std::io::Error),
+    /// TLS was asked for and did not come about.
+    #[error(transparent)]
+    Tls(#[from] TlsTrouble),
     /// The peer took longer than [`HANDSHAKE_LIMIT`].
     #[error("handshake took longer than {HANDSHAKE_LIMIT:?}")]
     Timeout,
@@ -115,6 +119,20 @@ pub enum HandshakeError {
     /// The peer said no.
     #[error(transparent)]
     Refused(#[from] Refused),
+}
+
+impl HandshakeError {
+    /// Under what an operator is to hear of it; `None` where it is all in a day's work.
+    pub fn complaint(&self) -> Option<&'static str> {
+        match self {
+            HandshakeError::Tls(trouble) => trouble.complaint(),
+            HandshakeError::Io(error) => TlsTrouble::said(error).map(|_| "tls"),
+            HandshakeError::Protocol(_) => Some("protocol"),
+            HandshakeError::Secret => Some("secret"),
+            HandshakeError::Refused(Refused::OtherCluster(_)) => Some("other_cluster"),
+            HandshakeError::Refused(_) | HandshakeError::Timeout => None,
+        }
+    }
 }
 
 type Tag = [u8; 32];
@@ -226,7 +244,11 @@ where
     S: AsyncRead + Unpin,
     T: DeserializeOwned,
 {
-    let len = stream.read_u32().await? as usize;
+    let [a, b, c, d] = stream.read_u32().await?.to_be_bytes();
+    let len = u32::from_be_bytes([a, b, c, d]) as usize;
+    if transport::looks_like_tls([a, b]) {
+        return Err(HandshakeError::Protocol("it speaks TLS, and this node has no [cluster.tls]"));
+    }
     if len > FRAME_LIMIT {
         return Err(HandshakeError::Protocol("frame too large"));
     }

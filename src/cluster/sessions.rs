@@ -6,9 +6,13 @@
 //!
 //! - `SES-1` one session per peer incarnation; a new one is taken only after the old one ended;
 //! - `SES-2` at most [`PENDING_LIMIT`] connections are in the handshake at once;
-//! - `SES-3` a node of another cluster never gets a session.
+//! - `SES-3` a node of another cluster never gets a session;
+//! - `SES-4` the listener that `ractor_cluster` insists on takes nobody in: its port is known to
+//!   nobody, and its TLS has no certificate.
 
-use std::collections::{BTreeSet, HashMap};
+mod dial_list;
+
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,21 +20,21 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorRef};
 use ractor_cluster::node::{NodeEventSubscription, NodeServerSessionInformation};
-use ractor_cluster::{NodeServer, NodeServerMessage};
+use ractor_cluster::{IncomingEncryptionMode, NodeServer, NodeServerMessage};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::handshake::{self, HandshakeError, Intro, Refused, Secret, Welcome};
+use super::handshake::{self, HANDSHAKE_LIMIT, HandshakeError, Intro, Refused, Secret, Welcome};
 use super::heartbeat::Heartbeat;
 use super::link::{Link, Linked};
 use super::members::{MemberInfo, Members};
+use super::transport::{self, Carrier, Transport};
+use dial_list::DialList;
 
 /// How many connections may be in the handshake at once.
 pub const PENDING_LIMIT: usize = 1024;
-/// How many addresses are remembered for dialling.
-const ADDRESS_LIMIT: usize = 1024;
 /// The largest frame that a member may send; our own messages stay far below.
 const MAX_FRAME: u64 = 1024 * 1024;
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
@@ -46,6 +50,8 @@ pub struct SessionSettings {
     pub cluster_id: u128,
     /// Called once when the cluster id was learnt, to keep it.
     pub on_cluster_id: Box<dyn Fn(u128) + Send + Sync>,
+    /// How connections are made.
+    pub transport: Transport,
 }
 
 /// The running sessions of a node.
@@ -85,7 +91,9 @@ impl Sessions {
     ) -> anyhow::Result<Self> {
         let cookie = hex::encode(settings.secret.sign(&[b"cookie"]));
         let name = members.own().node_name();
-        let server = NodeServer::new(0, cookie, name, "mocks3".into(), None, None)
+        // SES-4
+        let door = Some(IncomingEncryptionMode::Tls(transport::nobody()));
+        let server = NodeServer::new(0, cookie, name, "mocks3".into(), door, None)
             .with_listen_addr(std::net::Ipv4Addr::LOCALHOST.into())
             .with_max_inbound_frame_size(MAX_FRAME);
         let (node_server, _) = Actor::spawn(None, server, ()).await?;
@@ -222,7 +230,7 @@ impl Core {
     /// Hands an authenticated stream to `ractor_cluster`.
     fn hand_over(
         &self,
-        stream: TcpStream,
+        stream: Carrier,
         info: MemberInfo,
         is_server: bool,
         node_server: &ActorRef<NodeServerMessage>,
@@ -236,6 +244,14 @@ impl Core {
         let opened = NodeServerMessage::ConnectionOpenedExternal { stream, is_server };
         if node_server.cast(opened).is_err() {
             lock(&self.links).remove(&label); // the node stops
+        }
+    }
+
+    /// Says why a connection was not made, where an operator should know.
+    fn complain(&self, peer: &str, error: &HandshakeError) {
+        match error.complaint() {
+            Some(kind) => self.settings.transport.complain(kind, peer, error),
+            None => tracing::debug!(peer, %error, "handshake failed"),
         }
     }
 
@@ -305,8 +321,8 @@ async fn accept_loop(
 ) {
     let pending = Arc::new(Semaphore::new(PENDING_LIMIT));
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "accept on the cluster port failed");
                 tokio::time::sleep(Duration::from_millis(100)).await; // EMFILE would spin
@@ -317,19 +333,30 @@ async fn accept_loop(
         let (core, node_server) = (core.clone(), node_server.clone());
         tokio::spawn(async move {
             let _permit = permit;
-            let mut stream = stream;
-            let _ = stream.set_nodelay(true);
-            let accepted =
-                handshake::accept(&mut stream, &core.settings.secret, |i| core.decide(i)).await;
-            match accepted {
-                Ok(intro) => core.hand_over(stream, intro.member, true, &node_server),
+            match in_time(accept(&core, stream)).await {
+                Ok((stream, intro)) => core.hand_over(stream, intro.member, true, &node_server),
                 Err(HandshakeError::Refused(Refused::OtherCluster(_))) => {
-                    tracing::warn!("refused a node of another cluster");
+                    let (peer, why) = (peer.to_string(), "it belongs to another cluster");
+                    core.settings.transport.complain("other_cluster", &peer, &why);
                 }
-                Err(error) => tracing::debug!(%error, "handshake failed"),
+                Err(error) => core.complain(&peer.to_string(), &error),
             }
         });
     }
+}
+
+async fn accept(core: &Core, stream: TcpStream) -> Result<(Carrier, Intro), HandshakeError> {
+    let mut stream = core.settings.transport.accept(stream).await?;
+    let secret = &core.settings.secret;
+    let intro = handshake::accept(&mut stream, secret, |i| core.decide(i)).await?;
+    Ok((stream, intro))
+}
+
+/// TLS and our own handshake share one limit.
+async fn in_time<T>(
+    talk: impl Future<Output = Result<T, HandshakeError>>,
+) -> Result<T, HandshakeError> {
+    tokio::time::timeout(HANDSHAKE_LIMIT, talk).await.unwrap_or(Err(HandshakeError::Timeout))
 }
 
 async fn dial_loop(core: Arc<Core>, node_server: ActorRef<NodeServerMessage>) {
@@ -342,7 +369,7 @@ async fn dial_loop(core: Arc<Core>, node_server: ActorRef<NodeServerMessage>) {
             tokio::spawn(async move {
                 let result = dial(&core, &address, &node_server).await;
                 if let Err(error) = &result {
-                    tracing::debug!(address, %error, "dialling failed");
+                    core.complain(&address, error);
                 }
                 let jitter = rand::random_range(0.5..1.0);
                 lock(&core.dial).finished(&address, result.is_ok(), jitter);
@@ -357,15 +384,13 @@ async fn dial(
     node_server: &ActorRef<NodeServerMessage>,
 ) -> Result<(), HandshakeError> {
     let connect = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address));
-    let mut stream = connect.await.map_err(|_| HandshakeError::Timeout)??;
-    stream.set_nodelay(true)?;
-    let welcome = handshake::dial(&mut stream, &core.settings.secret, &core.intro()).await?;
+    let stream = connect.await.map_err(|_| HandshakeError::Timeout)??;
+    let (stream, welcome) = in_time(introduce(core, stream)).await?;
     if welcome.member.incarnation == core.members.own().incarnation {
         lock(&core.dial).own_address(address); // a seed that is ourselves
         return Ok(());
     }
     if let Some(Refused::OtherCluster(id)) = welcome.refused {
-        tracing::warn!(address, "the node there belongs to cluster {id:032x}: not joined");
         return Err(Refused::OtherCluster(id).into());
     }
     core.check_cluster(welcome.cluster_id)?;
@@ -382,122 +407,8 @@ async fn dial(
     }
 }
 
-/// Which addresses to call and when: the dialler's decisions.
-struct DialList {
-    own: BTreeSet<String>,
-    rows: HashMap<String, DialRow>,
-}
-
-#[derive(Clone)]
-struct DialRow {
-    connected: bool,
-    dialling: bool,
-    failures: u32,
-    next: Option<Instant>,
-}
-
-impl DialList {
-    fn new(seeds: &[String], own: &str) -> Self {
-        let mut list = DialList { own: BTreeSet::from([own.to_owned()]), rows: HashMap::new() };
-        list.add(seeds.iter().cloned());
-        list
-    }
-
-    fn add(&mut self, addresses: impl IntoIterator<Item = String>) {
-        for address in addresses {
-            if self.rows.len() < ADDRESS_LIMIT && !self.own.contains(&address) {
-                let new = DialRow { connected: false, dialling: false, failures: 0, next: None };
-                self.rows.entry(address).or_insert(new);
-            }
-        }
-    }
-
-    fn own_address(&mut self, address: &str) {
-        self.own.insert(address.to_owned());
-        self.rows.remove(address);
-    }
-
-    fn known(&self) -> Vec<String> {
-        self.rows.iter().filter(|(_, r)| r.failures < 8).map(|(a, _)| a.clone()).take(256).collect()
-    }
-
-    fn settled(&self) -> bool {
-        self.rows.values().all(|row| row.connected || row.failures > 0)
-    }
-
-    fn due(&mut self, now: Instant) -> Vec<String> {
-        let idle = |r: &DialRow| !r.connected && !r.dialling && r.next.is_none_or(|at| at <= now);
-        let due = self.rows.iter_mut().filter(|(_, r)| idle(r));
-        due.map(|(address, row)| {
-            row.dialling = true;
-            address.clone()
-        })
-        .collect()
-    }
-
-    /// `jitter` in 0.5..1.0.
-    fn finished(&mut self, address: &str, ok: bool, jitter: f64) {
-        let Some(row) = self.rows.get_mut(address) else { return };
-        row.dialling = false;
-        row.failures = if ok { 0 } else { row.failures.saturating_add(1) };
-        let base = Duration::from_millis(200) * 2u32.pow(row.failures.min(5));
-        row.next = Some(Instant::now() + base.mul_f64(jitter));
-    }
-
-    fn hurry(&mut self, address: &str) {
-        if let Some(row) = self.rows.get_mut(address) {
-            row.next = None;
-        }
-    }
-
-    fn connected(&mut self, address: &str) {
-        self.add([address.to_owned()]);
-        if let Some(row) = self.rows.get_mut(address) {
-            row.connected = true;
-            row.failures = 0;
-        }
-    }
-
-    fn lost(&mut self, address: &str) {
-        if let Some(row) = self.rows.get_mut(address) {
-            row.connected = false;
-            row.next = None;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn an_address_is_dialled_once_at_a_time_and_again_after_its_backoff() {
-        let mut list = DialList::new(&["a:1".into(), "me:1".into()], "me:1");
-        assert_eq!(list.due(Instant::now()), ["a:1"]);
-        assert!(list.due(Instant::now()).is_empty(), "already dialling");
-        list.finished("a:1", false, 1.0);
-        assert!(list.due(Instant::now()).is_empty(), "backing off");
-        tokio::time::advance(Duration::from_millis(401)).await;
-        assert_eq!(list.due(Instant::now()), ["a:1"]);
-        list.finished("a:1", true, 1.0);
-        list.connected("a:1");
-        tokio::time::advance(Duration::from_secs(60)).await;
-        assert!(list.due(Instant::now()).is_empty(), "in session");
-        list.lost("a:1");
-        assert_eq!(list.due(Instant::now()), ["a:1"], "a lost peer is called at once");
-    }
-
-    #[test]
-    fn the_backoff_is_bounded_and_so_is_the_list() {
-        let mut list = DialList::new(&[], "me:1");
-        assert!(list.settled(), "nobody to wait for");
-        list.add((0..2 * ADDRESS_LIMIT).map(|i| format!("a:{i}")));
-        assert_eq!(list.rows.len(), ADDRESS_LIMIT);
-        assert!(!list.settled());
-        for _ in 0..100 {
-            list.finished("a:1", false, 1.0);
-        }
-        let wait = list.rows["a:1"].next.unwrap() - Instant::now();
-        assert!(wait < Duration::from_secs(7), "{wait:?}");
-    }
+async fn introduce(core: &Core, stream: TcpStream) -> Result<(Carrier, Welcome), HandshakeError> {
+    let mut stream = core.settings.transport.open(stream).await?;
+    let welcome = handshake::dial(&mut stream, &core.settings.secret, &core.intro()).await?;
+    Ok((stream, welcome))
 }

@@ -6,7 +6,7 @@
 //! - `DCLIENT-2` dropping a future or a download closes the connection.
 
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::TICKET_HEADER;
 use super::pool::{Connection, Pool};
 use crate::actors::storage_node::message::{StorageError, StoredInfo, Ticket};
+use crate::cluster::transport::Transport;
 use crate::types::DataId;
 
 /// The largest answer that is read, apart from the bytes of a download.
@@ -85,9 +86,14 @@ pub struct DataClient {
 }
 
 impl DataClient {
-    /// A client without connections.
+    /// A client without connections, over plain TCP.
     pub fn new(options: ClientOptions) -> Self {
-        DataClient { pool: Pool::new(options), options }
+        DataClient::over(Transport::plain(), options)
+    }
+
+    /// A client without connections.
+    pub fn over(transport: Transport, options: ClientOptions) -> Self {
+        DataClient { pool: Pool::new(options, transport), options }
     }
 
     /// Streams an item in. The source sends its bytes and then one empty `Bytes` as its good end;
@@ -368,31 +374,4 @@ impl Stream for Download {
             }
         }
     }
-}
-
-/// The client of this process: all flows share its connections.
-fn shared() -> &'static DataClient {
-    static SHARED: OnceLock<DataClient> = OnceLock::new();
-    SHARED.get_or_init(|| DataClient::new(ClientOptions::default()))
-}
-
-/// [`DataClient::put`] on the connections that the whole process shares.
-///
-/// # Errors
-/// See [`TransferError`].
-pub async fn put(
-    ticket: &Ticket,
-    data_id: DataId,
-    chunks: mpsc::Receiver<Bytes>,
-    len: Option<u64>,
-) -> Result<StoredInfo, TransferError> {
-    shared().put(ticket, data_id, chunks, len).await
-}
-
-/// [`DataClient::get`] on the connections that the whole process shares.
-///
-/// # Errors
-/// See [`TransferError`].
-pub async fn get(ticket: &Ticket, data_id: DataId) -> Result<Download, TransferError> {
-    shared().get(ticket, data_id).await
 }

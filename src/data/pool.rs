@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::client::{ClientOptions, Upload};
 use super::{BUFFER, stream};
+use crate::cluster::transport::Transport;
 
 /// One connection; dropping it closes it, whatever is under way on it.
 pub(super) struct Connection {
@@ -44,12 +45,13 @@ struct Table {
 /// The idle connections of one client.
 pub(super) struct Pool {
     options: ClientOptions,
+    transport: Transport,
     table: Mutex<Table>,
 }
 
 impl Pool {
-    pub fn new(options: ClientOptions) -> Arc<Self> {
-        Arc::new(Pool { options, table: Mutex::default() })
+    pub fn new(options: ClientOptions, transport: Transport) -> Arc<Self> {
+        Arc::new(Pool { options, transport, table: Mutex::default() })
     }
 
     /// The youngest idle connection to `address` that still stands.
@@ -66,7 +68,14 @@ impl Pool {
 
     /// A new connection.
     pub async fn connect(&self, address: &str) -> io::Result<Connection> {
-        let stream = stream::dial(address, self.options.connect, self.options.stall).await?;
+        let (connect, stall) = (self.options.connect, self.options.stall);
+        let stream = stream::dial(&self.transport, address, connect, stall).await;
+        let stream = stream.map_err(|trouble| {
+            if let Some(kind) = trouble.complaint() {
+                self.transport.complain(kind, address, &trouble);
+            }
+            io::Error::other(trouble)
+        })?;
         let handshake =
             http1::Builder::new().max_buf_size(BUFFER).handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(io::Error::other)?;

@@ -12,6 +12,7 @@
 //!   closed.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ use super::store::Pieces;
 use super::ticket::{Direction, Grant};
 use super::{BUFFER, TICKET_HEADER, stream as wire};
 use crate::actors::storage_node::message::StorageError;
+use crate::cluster::transport::{TlsTrouble, Transport};
 use crate::types::DataId;
 
 /// How long what a refused client still sends is read, so that it gets to see the answer.
@@ -67,6 +69,7 @@ type Body = UnsyncBoxBody<Bytes, io::Error>;
 /// Serves until `stop`; then, or when the future is dropped, all connections are closed.
 pub async fn serve(
     listener: TcpListener,
+    transport: Transport,
     desk: Arc<Desk>,
     limits: ServerLimits,
     stop: CancellationToken,
@@ -79,8 +82,8 @@ pub async fn serve(
             Some(_) = connections.join_next() => continue,
             () = stop.cancelled() => return,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "data plane cannot accept");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -92,10 +95,16 @@ pub async fn serve(
         else {
             continue;
         };
+        let transport = transport.clone();
         connections.spawn(async move {
             let closed = transfers.closed().clone();
+            let served = async {
+                if let Err(refused) = connection(&transport, stream, transfers, limits).await {
+                    refused.tell(&transport, peer);
+                }
+            };
             tokio::select! {
-                () = connection(stream, transfers, limits) => (),
+                () = served => (),
                 () = closed.cancelled() => (), // DATA-5
             }
             drop(slot);
@@ -103,18 +112,46 @@ pub async fn serve(
     }
 }
 
-async fn connection(stream: TcpStream, transfers: Arc<Transfers>, limits: ServerLimits) {
-    let Ok(stream) = wire::accepted(stream, limits.stall) else { return };
+/// Why a connection came to a bad end.
+enum Ended {
+    Tls(TlsTrouble),
+    Http(hyper::Error),
+}
+
+impl Ended {
+    /// An operator should know of peers that cannot talk to us; the rest is in a day's work.
+    fn tell(&self, transport: &Transport, peer: SocketAddr) {
+        let peer = format!("{peer} (data plane)");
+        match self {
+            Ended::Tls(trouble) => match trouble.complaint() {
+                Some(kind) => transport.complain(kind, &peer, trouble),
+                None => tracing::debug!(peer, %trouble, "data connection refused"),
+            },
+            Ended::Http(error) if error.is_parse() && !transport.is_tls() => {
+                let why = "it does not speak HTTP (does it speak TLS? this node has no \
+                           [cluster.tls])";
+                transport.complain("not_http", &peer, &why);
+            }
+            Ended::Http(error) => tracing::debug!(peer, %error, "data connection ended"),
+        }
+    }
+}
+
+async fn connection(
+    transport: &Transport,
+    stream: TcpStream,
+    transfers: Arc<Transfers>,
+    limits: ServerLimits,
+) -> Result<(), Ended> {
+    let stream = wire::accepted(transport, stream, limits.stall).await.map_err(Ended::Tls)?;
     let service = service_fn(move |request| answer(transfers.clone(), limits.stall, request));
-    let served = hyper::server::conn::http1::Builder::new()
+    hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "data connection ended");
-    }
+        .await
+        .map_err(Ended::Http)
 }
 
 /// Answers one request; an error breaks the connection.

@@ -1,6 +1,7 @@
 //! The byte stream under a data connection, on both sides.
 //!
-//! [`dial`] and [`accepted`] are the only places that make one: TLS between nodes goes in there.
+//! [`dial`] and [`accepted`] are the only places that make one; the transport decides whether it is
+//! TLS.
 //!
 //! - `STREAM-1` a peer that takes no bytes for the stall limit while some wait is given up.
 
@@ -13,22 +14,34 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-/// Connects to a peer's data plane.
+use crate::cluster::transport::{Carrier, TlsTrouble, Transport};
+
+/// Connects to a peer's data plane; `limit` is that of the TCP connection.
 ///
 /// # Errors
-/// Those of the connection, and `TimedOut` after `limit`.
-pub async fn dial(address: &str, limit: Duration, stall: Duration) -> io::Result<Paced<TcpStream>> {
-    let stream = tokio::time::timeout(limit, TcpStream::connect(address)).await??;
-    accepted(stream, stall)
+/// See [`TlsTrouble`]; after `limit` an `Io` of the kind `TimedOut`.
+pub async fn dial(
+    transport: &Transport,
+    address: &str,
+    limit: Duration,
+    stall: Duration,
+) -> Result<Paced<Carrier>, TlsTrouble> {
+    let connect = tokio::time::timeout(limit, TcpStream::connect(address));
+    let connected = connect.await.unwrap_or_else(|late| Err(late.into()));
+    let carrier = transport.open(connected.map_err(TlsTrouble::Io)?).await?;
+    Ok(Paced::new(carrier, stall))
 }
 
 /// Makes the stream of a connection that was accepted.
 ///
 /// # Errors
-/// When the socket is gone already.
-pub fn accepted(stream: TcpStream, stall: Duration) -> io::Result<Paced<TcpStream>> {
-    stream.set_nodelay(true)?;
-    Ok(Paced::new(stream, stall))
+/// See [`TlsTrouble`].
+pub async fn accepted(
+    transport: &Transport,
+    stream: TcpStream,
+    stall: Duration,
+) -> Result<Paced<Carrier>, TlsTrouble> {
+    Ok(Paced::new(transport.accept(stream).await?, stall))
 }
 
 /// A stream whose writes fail when nothing moves for too long (STREAM-1).

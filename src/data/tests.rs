@@ -18,6 +18,8 @@ use super::fake::{FakeStore, ROTTEN, TOO_MUCH};
 use super::server::{ServerLimits, serve};
 use super::ticket::Grant;
 use crate::actors::storage_node::message::{StorageError, StoredInfo, Ticket};
+use crate::cluster::transport::Transport;
+use crate::cluster::transport::tests::World;
 use crate::types::DataId;
 
 const MIB: usize = 1 << 20;
@@ -37,13 +39,23 @@ fn quick(millis: u64) -> ClientOptions {
 }
 
 async fn bench(limits: ServerLimits, options: ClientOptions) -> Bench {
+    let plain = Transport::plain;
+    bench_over(plain(), plain(), limits, options).await
+}
+
+async fn bench_over(
+    servers: Transport,
+    clients: Transport,
+    limits: ServerLimits,
+    options: ClientOptions,
+) -> Bench {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (desk, store, stop) =
         (Arc::<Desk>::default(), FakeStore::default(), CancellationToken::new());
     let open = desk.open(address.clone(), Arc::new(store.clone()), TransferLimits::default());
-    tokio::spawn(serve(listener, desk.clone(), limits, stop.clone()));
-    let (client, _stop) = (DataClient::new(options), stop.drop_guard());
+    tokio::spawn(serve(listener, servers, desk.clone(), limits, stop.clone()));
+    let (client, _stop) = (DataClient::over(clients, options), stop.drop_guard());
     Bench { store, desk, open, client, address, _stop }
 }
 
@@ -360,4 +372,42 @@ async fn idle_connections_are_bounded_and_closed() {
     let kept = bench.client.idle_connections();
     assert!((1..=8).contains(&kept), "{kept} idle connections");
     eventually("idle connections are closed", || bench.client.idle_connections() == 0).await;
+}
+
+#[tokio::test]
+async fn over_tls_items_come_back_byte_for_byte_on_one_connection() {
+    let world = World::new();
+    let both = || world.ours.clone();
+    let bench = bench_over(both(), both(), ServerLimits::default(), ClientOptions::default()).await;
+    for (n, len) in [0, 1, MIB, 8 * MIB + 7].into_iter().enumerate() {
+        let (id, bytes) = (DataId(n as u128), pattern(len));
+        let info = bench.put(id, &bytes, None, true).await.unwrap();
+        assert_eq!((info.len, info.md5), (len as u64, md5::compute(&bytes).0));
+        assert!(bench.get(id, 0, len as u64).await.unwrap() == bytes, "{len} bytes differ");
+        assert_eq!(bench.client.idle_connections(), 1, "connections are kept under TLS, too");
+    }
+    let cut = bench.put(DataId(99), &pattern(MIB), None, false).await;
+    assert_eq!(cut, Err(TransferError::Aborted));
+    bench.settled().await;
+    assert!(!bench.store.items.lock().unwrap().contains_key(&DataId(99)));
+}
+
+#[tokio::test]
+async fn nothing_moves_between_plain_and_tls_or_under_another_ca() {
+    let world = World::new();
+    let (tls, other, plain) = (world.ours.clone(), world.other_ca.clone(), Transport::plain());
+    let rows = [(&tls, &plain), (&plain, &tls), (&tls, &other), (&other, &tls)];
+    for (n, (server, client)) in rows.into_iter().enumerate() {
+        let (server, client) = (server.clone(), client.clone());
+        let bench =
+            bench_over(server, client, ServerLimits::default(), ClientOptions::default()).await;
+        let begun = std::time::Instant::now();
+        let put = bench.put(DataId(1), &pattern(MIB), None, true).await;
+        assert!(
+            matches!(put, Err(TransferError::Connect(..) | TransferError::Broken(_))),
+            "row {n}: {put:?}"
+        );
+        assert!(begun.elapsed() < Duration::from_secs(3), "row {n}: {:?}", begun.elapsed());
+        assert!(bench.store.items.lock().unwrap().is_empty());
+    }
 }

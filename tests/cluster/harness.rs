@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use mocks3::cluster::handshake::Secret;
 use mocks3::cluster::sessions::{SessionSettings, Sessions};
+use mocks3::cluster::transport::Transport;
 use mocks3::cluster::{Cluster, MemberInfo, Members};
 use mocks3::types::{Service, new_instance_id};
 use nix::sys::signal::{Signal, kill};
@@ -71,6 +72,18 @@ impl Node {
         port: u16,
         secret: &str,
     ) -> Node {
+        Node::start_with(dir, service, seeds, port, secret, &[])
+    }
+
+    /// The same with further variables of the environment.
+    pub fn start_with(
+        dir: &Path,
+        service: &'static str,
+        seeds: &[String],
+        port: u16,
+        secret: &str,
+        variables: &[(&str, &Path)],
+    ) -> Node {
         let address = format!("127.0.0.1:{port}");
         std::fs::create_dir_all(dir).unwrap();
         let log = std::fs::File::create(dir.join("test.log")).unwrap();
@@ -81,6 +94,7 @@ impl Node {
             command.args(["--bootstrap", &seeds.join(",")]);
         }
         command.env("MOCKS3_SECRET", secret).stdin(Stdio::null());
+        command.envs(variables.iter().copied());
         let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         Node { child, address, dir: dir.to_owned(), service }
     }
@@ -109,6 +123,19 @@ impl Node {
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
     }
 
+    /// The loopback ports on which the process listens, whatever for.
+    pub fn tcp_ports(&self) -> Vec<u16> {
+        let own = |inode: &str| {
+            let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+            let link = std::path::PathBuf::from(format!("socket:[{inode}]"));
+            open.flatten().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == link))
+        };
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let rows = table.lines().skip(1).map(|l| l.split_whitespace().collect::<Vec<_>>());
+        let listening = rows.filter(|row| row[3] == "0A" && own(row[9]));
+        listening.map(|row| u16::from_str_radix(&row[1][9..], 16).unwrap()).collect()
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.join("test.log")).unwrap()
     }
@@ -132,6 +159,15 @@ impl Observer {
     }
 
     pub async fn join_as(seeds: Vec<String>, secret: &str, cluster_id: u128) -> Observer {
+        Observer::join_over(Transport::plain(), seeds, secret, cluster_id).await
+    }
+
+    pub async fn join_over(
+        transport: Transport,
+        seeds: Vec<String>,
+        secret: &str,
+        cluster_id: u128,
+    ) -> Observer {
         let listener = TcpListener::bind(("127.0.0.1", free_port())).await.unwrap();
         let address = listener.local_addr().unwrap();
         let members = Arc::new(Members::new(MemberInfo {
@@ -149,6 +185,7 @@ impl Observer {
             seeds,
             cluster_id,
             on_cluster_id: Box::new(|_| ()),
+            transport,
         };
         let sessions = Sessions::start(listener, members.clone(), settings).await.unwrap();
         Observer { cluster: Cluster::new(members), sessions }

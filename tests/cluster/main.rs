@@ -6,9 +6,11 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod certificates;
 mod crashes;
 mod harness;
 mod membership;
 mod strangers;
 #[path = "../supervision/subjects.rs"]
 mod subjects;
+mod tls;

@@ -20,6 +20,7 @@ use super::message::{Message, NodeStats, Reply, StorageError, StoredInfo, Ticket
 use super::{Settings, StorageNode};
 use crate::cluster::calls::instance_group;
 use crate::cluster::envelope::Env;
+use crate::cluster::transport::Transport;
 use crate::cluster::{Cluster, MemberInfo, Members, Scope, Shell, To, Wire};
 use crate::data::client::{ClientOptions, DataClient, TransferError};
 use crate::data::desk::Desk;
@@ -66,7 +67,13 @@ impl Node {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (desk, stop) = (Arc::<Desk>::default(), CancellationToken::new());
-        tokio::spawn(serve(listener, desk.clone(), ServerLimits::default(), stop.clone()));
+        tokio::spawn(serve(
+            listener,
+            Transport::plain(),
+            desk.clone(),
+            ServerLimits::default(),
+            stop.clone(),
+        ));
         let mut settings = Settings::new(dir.clone(), address);
         settings.options.segment_bytes = 16 << 20;
         change(&mut settings);

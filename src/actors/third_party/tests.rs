@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::ThirdParty;
 use super::message::{Body, Expect, Listed, Message, Mode, Open, Opened, Refusal, Reply, Stats};
 use crate::cluster::envelope::Env;
+use crate::cluster::transport::Transport;
 use crate::cluster::{Cluster, MemberInfo, Members, Scope, Shell, To};
 use crate::config::{self, Source, Span};
 use crate::data::client::{ClientOptions, DataClient};
@@ -68,7 +69,13 @@ impl Rig {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (desk, stop) = (Arc::<Desk>::default(), CancellationToken::new());
-        tokio::spawn(serve(listener, desk.clone(), ServerLimits::default(), stop.clone()));
+        tokio::spawn(serve(
+            listener,
+            Transport::plain(),
+            desk.clone(),
+            ServerLimits::default(),
+            stop.clone(),
+        ));
         let dir = tempfile::tempdir().unwrap();
         let make =
             ThirdParty::new(dir.path().into(), settings.clone(), desk.clone(), address.clone());
