@@ -192,7 +192,8 @@ mod tests {
         let copy = ("x-amz-copy-source", "/b/secret");
         let (bare, full) = (by_header("host;range"), by_header("host;x-amz-copy-source"));
         let without_host = by_header("x-amz-copy-source");
-        let rows: [(&str, &[(&str, &str)], bool); 8] = [
+        type Headers<'a> = &'a [(&'a str, &'a str)];
+        let rows: [(&str, Headers, bool); 8] = [
             (&week, &[("x-amz-acl", "private"), ("content-type", "text/plain")], true),
             (&week, &[copy], false), // SIGNED-1
             (&week, &[("x-amz-content-sha256", "UNSIGNED-PAYLOAD")], true),
