@@ -1,11 +1,15 @@
 """Heavy: a 5 GiB upload needs at most 64 MiB in any process."""
 
+import base64
 import hashlib
+import http.client
 import pathlib
 import threading
+import zlib
 
 import pytest
 
+from support import raw
 from support.data import MIB, unique
 from support.s3 import client
 
@@ -81,3 +85,42 @@ def test_five_gibibytes_need_little_memory(own_cluster):
     grown = {pid: peak - before[pid] for pid, peak in watch.peak.items()}
     print("grown, MiB:", sorted(value // MIB for value in grown.values()))
     assert max(grown.values()) <= 64 * MIB, grown
+
+
+def test_a_single_chunk_of_any_size_needs_little_memory(own_cluster):
+    """The Go and Rust SDKs send an unsigned body as one chunk."""
+    cluster, bucket, size = own_cluster(), unique("chunk"), 512 * MIB
+    client(cluster.s3).create_bucket(Bucket=bucket)
+    crc, body = 0, Zeros(size)
+    for block in iter(body.read, b""):
+        crc = zlib.crc32(block, crc)
+    trailer = b"x-amz-checksum-crc32:" + base64.b64encode(crc.to_bytes(4, "big"))
+    head, tail = b"%x\r\n" % size, b"\r\n0\r\n" + trailer + b"\r\n\r\n"
+    signer, kind = raw.Signer(), "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+    headers = {
+        "Host": cluster.s3.removeprefix("http://"),
+        "X-Amz-Date": signer.date,
+        "X-Amz-Content-Sha256": kind,
+        "X-Amz-Decoded-Content-Length": str(size),
+        "X-Amz-Trailer": "x-amz-checksum-crc32",
+    }
+    signature, names = signer.signature("PUT", f"/{bucket}/k", (), headers, kind)
+    headers["Authorization"] = (
+        f"{raw.ALGORITHM} Credential={signer.access_key}/{signer.scope},"
+        f"SignedHeaders={names},Signature={signature}"
+    )
+    headers["Content-Length"] = str(len(head) + size + len(tail))
+    before = {m["pid"]: resident(m["pid"]) for m in cluster.members()}
+    with Peak(cluster.members()) as watch:
+        connection = http.client.HTTPConnection(headers["Host"], timeout=600)
+        connection.request("PUT", f"/{bucket}/k", headers=headers, body=framed(head, size, tail))
+        answer = raw.Answer(connection.getresponse())
+    assert answer.status == 200, answer
+    grown = {pid: peak - before[pid] for pid, peak in watch.peak.items()}
+    assert max(grown.values()) <= 64 * MIB, grown
+
+
+def framed(head, size, tail):
+    yield head
+    yield from iter(Zeros(size).read, b"")
+    yield tail
