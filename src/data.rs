@@ -21,6 +21,7 @@ pub mod server;
 pub mod store;
 pub mod stream;
 pub mod ticket;
+pub mod words;
 
 /// The header that carries the ticket: 32 hex digits.
 pub const TICKET_HEADER: &str = "x-mocks3-ticket";

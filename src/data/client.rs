@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::TICKET_HEADER;
 use super::pool::{Connection, Pool};
-use crate::actors::storage_node::message::{StorageError, StoredInfo, Ticket};
+use super::words::{StorageError, StoredInfo, Ticket};
 use crate::cluster::transport::Transport;
 use crate::types::DataId;
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::store::BlobStore;
 use super::ticket::{Direction, Grant, Tickets};
-use crate::actors::storage_node::message::{StorageError, Ticket};
+use super::words::{StorageError, Ticket};
 use crate::types::{DataId, now_ms};
 
 /// How many transfers, and how long a ticket may wait.

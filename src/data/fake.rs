@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 use super::store::{BlobStore, BlobWriter, Pieces};
-use crate::actors::storage_node::message::{StorageError, StoredInfo};
+use super::words::{StorageError, StoredInfo};
 use crate::types::DataId;
 
 const PIECE: usize = 1 << 20;

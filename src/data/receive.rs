@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::task::{JoinError, JoinHandle};
 
 use super::store::{BlobStore, BlobWriter};
-use crate::actors::storage_node::message::{StorageError, StoredInfo};
+use super::words::{StorageError, StoredInfo};
 use crate::types::DataId;
 
 /// A batch is handed to the writer when it holds this many bytes, or as soon as the writer is

@@ -37,8 +37,8 @@ use super::desk::{Desk, Running, Transfers};
 use super::receive::{Expected, ReceiveError, Source, receive};
 use super::store::Pieces;
 use super::ticket::{Direction, Grant};
+use super::words::StorageError;
 use super::{BUFFER, TICKET_HEADER, stream as wire};
-use crate::actors::storage_node::message::StorageError;
 use crate::cluster::transport::{TlsTrouble, Transport};
 use crate::types::DataId;
 

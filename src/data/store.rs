@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use crate::actors::storage_node::message::{StorageError, StoredInfo};
+use super::words::{StorageError, StoredInfo};
 use crate::types::DataId;
 
 /// Verified pieces of an item, in order; ends after the first error.

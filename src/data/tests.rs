@@ -17,7 +17,7 @@ use super::desk::{Desk, OpenDesk, TransferLimits};
 use super::fake::{FakeStore, ROTTEN, TOO_MUCH};
 use super::server::{ServerLimits, serve};
 use super::ticket::Grant;
-use crate::actors::storage_node::message::{StorageError, StoredInfo, Ticket};
+use super::words::{StorageError, StoredInfo, Ticket};
 use crate::cluster::transport::Transport;
 use crate::cluster::transport::tests::World;
 use crate::types::DataId;

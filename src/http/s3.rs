@@ -12,6 +12,7 @@
 
 pub mod access;
 pub mod api;
+pub mod broken;
 pub mod bucket;
 pub mod conditions;
 pub mod convert;
@@ -45,6 +46,7 @@ use crate::objects::{Env, bucket as bucket_flow, request};
 use crate::types::now_ms;
 
 use access::{Access, Auth, Hosts, OperationLabel, Users};
+use broken::{Broken, Watched};
 
 /// How long a request may take in all; its parts have tighter limits of their own.
 const REQUEST_LIMIT: Duration = Duration::from_secs(3600);
@@ -169,13 +171,20 @@ impl Edge {
         if let Err(error) = signed::check(&mut parts, now_ms()) {
             return failed(error);
         }
-        if form::is_form(&parts) {
-            return self.form(parts, body).await;
+        let broken = Broken::default();
+        let body = Watched::new(body, broken.clone());
+        let response = if form::is_form(&parts) {
+            self.form(parts, body).await
+        } else {
+            match body_of(&parts, body).await {
+                Ok(body) => self.serve(&self.service, Request::from_parts(parts, body)).await,
+                Err(error) => failed(error),
+            }
+        };
+        if broken.is_set() && response.status() == StatusCode::INTERNAL_SERVER_ERROR {
+            return failed(S3ErrorCode::IncompleteBody.into()); // BROKEN-1
         }
-        match body_of(&parts, body).await {
-            Ok(body) => self.serve(&self.service, Request::from_parts(parts, body)).await,
-            Err(error) => failed(error),
-        }
+        response
     }
 
     fn wrong_region(&self) -> Response<Body> {

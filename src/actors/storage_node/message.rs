@@ -8,7 +8,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Wire;
-use crate::types::{DataId, InstanceId, UnixMillis};
+use crate::types::{DataId, InstanceId};
+
+pub use crate::data::words::{StorageError, StoredInfo, Ticket};
 
 /// The largest body that travels inside a message, in bytes.
 pub const INLINE_LIMIT: u64 = 64 * 1024;
@@ -87,30 +89,6 @@ pub enum Reply {
     Stats(NodeStats),
 }
 
-/// What a storage node knows of one complete item.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredInfo {
-    /// Length in bytes.
-    pub len: u64,
-    /// MD5 of the whole item.
-    pub md5: [u8; 16],
-    /// CRC-64/NVME of the whole item.
-    pub crc64: u64,
-    /// When it was stored.
-    pub stored_at_ms: UnixMillis,
-}
-
-/// A permit for one transfer with one storage node over the data plane.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ticket {
-    /// Unguessable id, good once.
-    pub id: u128,
-    /// `host:port` of the node's data plane.
-    pub address: String,
-    /// Until when it may be presented.
-    pub expires_ms: UnixMillis,
-}
-
 /// Space and counts of a storage node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStats {
@@ -126,32 +104,6 @@ pub struct NodeStats {
     pub segments: u64,
     /// Corrupt items seen since the start.
     pub corrupt: u64,
-}
-
-/// Why a storage node refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub enum StorageError {
-    /// No such item here.
-    #[error("no data {0} on this node")]
-    NotFound(DataId),
-    /// The item is here but its checksum is wrong.
-    #[error("data {0} is corrupt on this node")]
-    Corrupt(DataId),
-    /// Disk or quota full; nothing was stored.
-    #[error("no space left on the storage node")]
-    Full,
-    /// The id holds other bytes already.
-    #[error("data {0} is already there with other bytes")]
-    Conflict(DataId),
-    /// Too many transfers at once.
-    #[error("too many transfers in progress")]
-    Busy,
-    /// The request was out of bounds.
-    #[error("{0}")]
-    Invalid(String),
-    /// The disk failed.
-    #[error("storage failed: {0}")]
-    Io(String),
 }
 
 impl Wire for Message {

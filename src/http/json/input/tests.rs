@@ -1,3 +1,5 @@
+//! What the readers of JSON input take and what they refuse.
+
 use serde::Deserialize;
 use serde_json::json;
 

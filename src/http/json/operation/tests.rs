@@ -1,3 +1,5 @@
+//! The description that the operations give of themselves.
+
 use axum::body::{Body, to_bytes};
 use http::Request;
 use serde::Deserialize;

@@ -1,3 +1,5 @@
+//! Both generations' bodies of the metadata API's writes, and what is refused.
+
 use serde_json::json;
 
 use super::*;
