@@ -21,8 +21,9 @@ delete_grace = "1s"
 orphan_grace = "10s"
 orphan_check = "2s"
 """
-# Metadata, queue, logs and indexes; segments are made and cut in steps of this order, too.
-OVERHEAD = 16 * MIB
+# Metadata, queue and logs of a cluster; and what each storage node reserves, so that it can still
+# delete when its disk is full.
+OVERHEAD, RESERVE = 16 * MIB, 4 * MIB
 SETTLE_SECONDS = 60
 
 
@@ -52,18 +53,18 @@ def open_tasks(cluster):
     return answer["total_queue_length"]
 
 
-def used(*folders):
-    """Bytes that folders really occupy: blocks, not lengths."""
+def used(folder, pattern="*"):
+    """Bytes that a folder's files really occupy: blocks, not lengths."""
     total = 0
-    for path in (path for folder in folders for path in folder.rglob("*")):
+    for path in folder.rglob(pattern):
         with contextlib.suppress(FileNotFoundError):
             total += path.lstat().st_blocks * 512
     return total
 
 
 def segments(cluster, member):
-    """Bytes of one storage instance's segments."""
-    return used(cluster.data / "nodes" / member["instance"] / "segments")
+    """Bytes of one storage instance's segments, without the room it reserves (`RESERVE`)."""
+    return used(cluster.data / "nodes" / member["instance"] / "segments", "seg-*")
 
 
 def rows(cluster, bucket):
@@ -95,7 +96,7 @@ def wait_settled(cluster, ledger):
         return all(0 < size <= bound for size in sizes) or sizes
 
     def settled():
-        return within() is True and used(cluster.data) <= len(nodes) * bound + OVERHEAD
+        return within() is True and used(cluster.data) <= len(nodes) * (bound + RESERVE) + OVERHEAD
 
     try:
         wait_until("disk use is within its bound", settled, 120, 0.5)
