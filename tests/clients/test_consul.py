@@ -1,9 +1,14 @@
 """Step g. Bootstrap from a real Consul, which afterwards may stop, forget or restart at will."""
 
+import contextlib
+import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
+import time
+import uuid
 
 import pytest
 
@@ -49,6 +54,25 @@ class Consul:
     def healthy(self, service):
         return json.loads(get(self.url, f"/v1/health/service/{service}-service?passing")[2])
 
+    def register(self, service, address):
+        """An instance that is none of ours, as a node would register itself."""
+        body = {
+            "ID": f"{service}-{uuid.uuid4()}",
+            "Name": service,
+            "Port": 1,
+            "Meta": {"cluster_address": address},
+            "Check": {"TTL": "60s", "Status": "passing"},
+        }
+        connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=5)
+        with contextlib.closing(connection):
+            connection.request("PUT", "/v1/agent/service/register", json.dumps(body))
+            assert connection.getresponse().status == 200
+
+    def answered_queries(self):
+        """How many blocking queries of the nodes have come to an end, by Consul's own log."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return sum("/v1/health/service/" in line and "wait=" in line for line in lines)
+
     def all_registered(self):
         found = [self.healthy(service) for service in SERVICES]
         return found if all(len(entries) == 1 for entries in found) else None
@@ -58,25 +82,32 @@ class Nodes:
     """One `mocks3 node` per service, told of nothing but Consul and the secret."""
 
     def __init__(self, folder, base, consul):
-        self.urls = {service: f"http://127.0.0.1:{base + n}" for n, service in enumerate(SERVICES)}
-        env = {**ENVIRONMENT, "MOCKS3_SECRET": "a secret for this test"}
-        self.processes = {}
-        for service, url in self.urls.items():
-            command = [BINARY, "node", "--service", service, "--data-dir", folder / service]
-            command += ["--http", url.removeprefix("http://")]
-            command += ["--bootstrap", consul.url.replace("http://", "consul://")]
-            with open(folder / f"{service}.log", "ab") as log:
-                self.processes[service] = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env
-                )
+        self.folder, self.consul = folder, consul
+        self.urls, self.processes = {}, {}
+        for n, service in enumerate(SERVICES):
+            self.start(service, service, base + n)
 
-    def joined(self):
-        """Whether every node sees all three."""
+    def start(self, name, service, port):
+        self.urls[name] = f"http://127.0.0.1:{port}"
+        command = [BINARY, "node", "--service", service, "--data-dir", self.folder / name]
+        command += ["--http", f"127.0.0.1:{port}"]
+        command += ["--bootstrap", self.consul.url.replace("http://", "consul://")]
+        with open(self.folder / f"{name}.log", "ab") as log:
+            self.processes[name] = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**ENVIRONMENT, "MOCKS3_SECRET": "a secret for this test"},
+            )
+
+    def joined(self, services=SERVICES):
+        """Whether every node sees all of them."""
         for url in self.urls.values():
             done = mocks3("status", "--json", "--url", url)
             members = json.loads(done.stdout)["members"] if done.returncode == 0 else []
             live = sorted(short(m["service"]) for m in members if m["state"] == "live")
-            if live != sorted(SERVICES):
+            if live != sorted(services):
                 return False
         return True
 
@@ -138,3 +169,44 @@ def test_a_node_that_dies_turns_critical(around):
     nodes.processes["queue"].kill()
     nodes.processes["queue"].wait()
     wait_until("its check has failed", lambda: consul.healthy("queue") == [], 30, 0.2)
+
+
+def test_a_node_that_comes_after_consul_forgot_everything_joins(around):
+    consul, nodes = around
+    consul.stop()
+    consul.start()
+    wait_until("all have registered again", consul.all_registered, 15)
+    block = PortBlock()
+    try:
+        nodes.start("fourth", "storage", block.base)
+        four = [*SERVICES, "storage"]
+        wait_until("the fourth and the others see each other", lambda: nodes.joined(four), 15, 0.2)
+        s3, bucket = client(nodes.urls["fourth"]), unique("fourth")
+        s3.create_bucket(Bucket=bucket)
+        s3.put_object(Bucket=bucket, Key="k", Body=b"over the new one")
+        got = client(nodes.urls["storage"]).get_object(Bucket=bucket, Key="k")
+        assert body(got) == b"over the new one"
+    finally:
+        nodes.processes["fourth"].kill()
+        nodes.processes["fourth"].wait()
+        block.release()
+
+
+def test_a_change_in_consul_is_seen_at_once_without_polling(around):
+    """A stranger that registers is called at once, though the nodes ask next to nothing."""
+    consul, _ = around
+
+    def quiet():
+        before = consul.answered_queries()
+        time.sleep(2)
+        return consul.answered_queries() == before
+
+    assert consul.answered_queries() > 0, "the log names the queries"
+    wait_until("the nodes' queries wait at Consul", quiet, 15)
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        stranger.settimeout(5)
+        started = time.monotonic()
+        consul.register("queue-service", f"127.0.0.1:{stranger.getsockname()[1]}")
+        stranger.accept()[0].close()
+        took = time.monotonic() - started
+    assert took < 1, f"called after {took:.2f} s"

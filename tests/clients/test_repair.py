@@ -1,13 +1,12 @@
 """Step d. Lost copies are made again by tasks, and the space of deleted objects comes back."""
 
-import contextlib
-import json
 import os
 import shutil
 
 import pytest
 
-from support.cluster import get, wait_until
+from support.cluster import wait_until
+from support.damage import open_tasks, used
 from support.data import MIB, random_bytes, unique
 from support.s3 import body, client, refused
 
@@ -22,12 +21,6 @@ delete_grace = "1s"
 
 def others(cluster, member):
     return [m for m in cluster.members_of("storage") if m["instance"] != member["instance"]]
-
-
-def open_tasks(cluster):
-    """How many tasks are not at their end, by the queue's own count."""
-    answer = json.loads(get(cluster.url("queue"), "/api/v1/stats")[2])
-    return answer["total_queue_length"]
 
 
 def write(s3, bucket, prefix):
@@ -93,25 +86,16 @@ def test_the_space_of_deleted_objects_comes_back(own_cluster):
     s3.create_bucket(Bucket=bucket)
     for n in range(40):
         s3.put_object(Bucket=bucket, Key=f"{n:02}", Body=random_bytes(2 * MIB, seed=n))
-    full = used(cluster)
+    full = used(cluster.data)
     assert full > 3 * 80 * MIB * 0.99, "three copies of 80 MiB"
     for n in range(40):
         if n % 10:
             s3.delete_object(Bucket=bucket, Key=f"{n:02}")
     living = 4 * 2 * MIB
     bound = 3 * (1.1 * living + 4 * MIB) + 16 * MIB  # and 16 MiB for metadata, queue and logs
-    wait_until(f"disk use {full} is below {bound}", lambda: used(cluster) <= bound, 125, 0.5)
+    wait_until(f"disk use {full} is below {bound}", lambda: used(cluster.data) <= bound, 125, 0.5)
     for n in range(0, 40, 10):
         assert body(s3.get_object(Bucket=bucket, Key=f"{n:02}")) == random_bytes(2 * MIB, seed=n)
-
-
-def used(cluster):
-    """Bytes that the data dir really occupies: blocks, not lengths."""
-    total = 0
-    for path in cluster.data.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            total += path.lstat().st_blocks * 512
-    return total
 
 
 def test_delete_tasks_of_a_frozen_queue_are_done_when_it_is_back(own_cluster):
@@ -119,8 +103,8 @@ def test_delete_tasks_of_a_frozen_queue_are_done_when_it_is_back(own_cluster):
     s3 = client(cluster.s3_urls()[0])
     s3.create_bucket(Bucket=bucket)
     s3.put_object(Bucket=bucket, Key="k", Body=random_bytes(30 * MIB))
-    full = used(cluster)
+    full = used(cluster.data)
     with cluster.frozen(*cluster.members_of("queue")):
         s3.delete_object(Bucket=bucket, Key="k")
     cluster.wait_healthy()
-    wait_until("the space is free again", lambda: used(cluster) < full - 60 * MIB, 60, 0.5)
+    wait_until("the space is free again", lambda: used(cluster.data) < full - 60 * MIB, 60, 0.5)

@@ -93,6 +93,7 @@ class Faulty:
 
     def __init__(self):
         self.plans, self.asked = {}, []
+        self.release = threading.Event()  # what "held" answers wait for
         faulty = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -141,8 +142,11 @@ class Faulty:
             return time.sleep(5)
         if manner == "slow":
             time.sleep(0.7)
+        if manner == "held":
+            self.release.wait(60)
         return request.wfile.write(data[half:])
 
     def close(self):
+        self.release.set()
         self.server.shutdown()
         self.server.server_close()

@@ -1,0 +1,166 @@
+"""Step g. Beyond loopback: refused with the public keys, otherwise token, trusted networks, S3.
+
+All of it runs in a network namespace of its own, with addresses that are not 127.x on its `lo`:
+nothing here listens on a real network. Where namespaces cannot be made (no privileges), only the
+refusals are tested; see "privileged" in tests/README.md.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+
+from support.cluster import BINARY, ENVIRONMENT, mocks3, wait_until
+from support.s3 import client
+
+OWN, TRUSTED, STRANGER = "10.99.1.1", "10.99.2.2", "10.99.3.3"
+TOKEN = "a-token-of-24-characters"
+KEYS = ("other-key", "other-secret-key")
+CONFIG = f"""
+[storage]
+replicas = 1
+[http]
+token = "{TOKEN}"
+trusted_networks = ["{TRUSTED}/32"]
+[s3]
+default_user = false
+[[s3.users]]
+name = "other"
+access_key = "{KEYS[0]}"
+secret_key = "{KEYS[1]}"
+"""
+SERVICES = ["metadata", "storage", "queue", "third-party", "mock-error"]
+PORT = 8081  # the namespace is ours alone
+SECRET = {"MOCKS3_SECRET": "a secret for this test"}
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "10.99.1.1:8082", "[::]:0"])
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_node_beyond_loopback_with_the_public_keys_is_refused(tmp_path, service, address):
+    command = ["node", "--service", service, "--data-dir", tmp_path / "data", "--http", address]
+    done = mocks3(*command, env=SECRET)
+    assert done.returncode == 2, done
+    [line] = done.stderr.strip().splitlines()
+    assert "default keys" in line and "s3.default_user" in line and address in line
+    assert not (tmp_path / "data").exists()
+
+
+def test_one_address_of_several_beyond_loopback_is_enough_for_the_refusal(tmp_path):
+    command = ["node", "--service", "queue,storage", "--data-dir", tmp_path / "data"]
+    done = mocks3(*command, "--http", "127.0.0.1:0,0.0.0.0:0", env=SECRET)
+    assert done.returncode == 2 and "default keys" in done.stderr
+
+
+@contextlib.contextmanager
+def namespace():
+    """A network of our own; gives the words that run a command in it."""
+    script = "ip link set lo up" + "".join(
+        f" && ip addr add {address}/32 dev lo" for address in (OWN, TRUSTED, STRANGER)
+    )
+    holder = subprocess.Popen(
+        ["unshare", "-n", "sh", "-c", f"{script} && echo ready && exec sleep 600"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        if holder.stdout.readline().strip() != "ready":
+            pytest.skip("privileged: this machine cannot make network namespaces")
+        yield ["nsenter", "-t", str(holder.pid), "-n"]
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+
+
+class Outside:
+    """A whole cluster in one process that listens on an address that is not loopback."""
+
+    def __init__(self, inside, folder):
+        self.inside, self.folder = inside, folder
+        (folder / "mocks3.toml").write_text(CONFIG)
+        self.urls = {s: f"http://{OWN}:{PORT + n}" for n, s in enumerate(SERVICES)}
+        http = ",".join(url.removeprefix("http://") for url in self.urls.values())
+        command = [*inside, BINARY, "node", "--service", ",".join(SERVICES), "--http", http]
+        command += ["--data-dir", folder / "data", "--config", folder / "mocks3.toml"]
+        with open(folder / "node.log", "ab") as log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env={**ENVIRONMENT, **SECRET},
+            )  # fmt: skip
+
+    def curl(self, url, source=OWN, *options):
+        """(status, body) of a request that comes from one of the namespace's addresses."""
+        command = ["curl", "-s", "-m", "5", "--interface", source, "-w", "\n%{http_code}"]
+        done = subprocess.run(
+            [*self.inside, *command, *options, url], capture_output=True, text=True, timeout=10
+        )
+        assert done.returncode == 0, done
+        body, _, status = done.stdout.rpartition("\n")
+        return int(status), body
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(20) == 0, (self.folder / "node.log").read_text()[-2000:]
+
+
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory):
+    with namespace() as inside:
+        node = Outside(inside, tmp_path_factory.mktemp("outside"))
+        try:
+            url = node.urls["mock-error"] + "/health"
+            wait_until("it is healthy", lambda: node.curl(url)[0] == 200, 10)
+            yield node
+            node.stop()
+        finally:
+            if node.process.poll() is None:
+                os.kill(node.process.pid, signal.SIGKILL)
+                node.process.wait()
+
+
+def bearer(token):
+    return ("-H", f"Authorization: Bearer {token}")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("path", ["/api/v1/stats", "/api/v1/actors", "/metrics", "/openapi.json"])
+def test_json_from_outside_needs_the_token_unless_the_network_is_trusted(outside, service, path):
+    url = outside.urls[service] + path
+    there = outside.curl(url, STRANGER, *bearer(TOKEN))[0]
+    assert there in (200, 404), "404 where the service has no such path"
+    for source in (STRANGER, OWN):
+        status, body = outside.curl(url, source)
+        assert status == 401 and json.loads(body)["success"] is False, "no token"
+        for wrong in ("", TOKEN[:-1], TOKEN + "x"):
+            assert outside.curl(url, source, *bearer(wrong))[0] in (401, 403), repr(wrong)
+    assert outside.curl(url, TRUSTED)[0] == there, "a trusted network needs none"
+    assert outside.curl(outside.urls[service] + "/health", STRANGER)[0] == 200
+
+
+def test_json_writes_from_outside_need_the_token_too(outside):
+    data = '{"name": "by-json"}'
+    url = outside.urls["metadata"] + "/api/v1/buckets"
+    post = ("-X", "POST", "-H", "Content-Type: application/json", "-d", data)
+    assert outside.curl(url, STRANGER, *post)[0] == 401
+    assert outside.curl(url, STRANGER, *post, *bearer(TOKEN))[0] == 201
+
+
+def test_signed_s3_works_from_outside_and_unsigned_does_not(outside):
+    s3 = client(outside.urls["storage"], *KEYS)  # signs only: from here it is out of reach
+    names = {"Bucket": "outside", "Key": "k"}
+
+    def presigned(operation, by=s3, **parameters):
+        return by.generate_presigned_url(operation, Params=parameters)
+
+    put = ("-X", "PUT", "--data-binary", "some bytes", "-H", "Content-Type:")
+    made = presigned("create_bucket", Bucket="outside")
+    assert outside.curl(made, STRANGER, "-X", "PUT")[0] == 200
+    assert outside.curl(presigned("put_object", **names), STRANGER, *put)[0] == 200
+    assert outside.curl(presigned("get_object", **names), STRANGER) == (200, "some bytes")
+    plain = outside.urls["storage"] + "/outside/k"
+    public = presigned("get_object", by=client(outside.urls["storage"]), **names)
+    for url, options in ((plain, ()), (plain, bearer(TOKEN)), (public, ())):
+        status, body = outside.curl(url, STRANGER, *options)
+        assert status in (400, 403) and "some bytes" not in body, (url, options)
