@@ -26,6 +26,7 @@ use crate::cluster::transport::{FilesError, TlsFiles, Transport};
 use crate::cluster::{Cluster, MemberInfo, Members};
 use crate::config::{Config, Tls};
 use crate::data::client::{ClientOptions, DataClient};
+use crate::data::desk::Desk;
 use crate::data::{self, server::ServerLimits};
 use crate::events::EventLog;
 use crate::http::{EdgeSettings, serve};
@@ -152,7 +153,11 @@ impl Node {
             transport: transport.clone(),
         };
         let sessions = Arc::new(Sessions::start(sockets.cluster, members, settings).await?);
-        let data_client = DataClient::over(transport.clone(), ClientOptions::default());
+        let desk = Arc::<Desk>::default();
+        let mut data_client = DataClient::over(transport.clone(), ClientOptions::default());
+        if let Some(address) = &cluster.table().own().data_address {
+            data_client = data_client.beside(address.clone(), desk.clone());
+        }
         let fallback = ThirdPartyFallback::new(cluster.clone(), data_client.clone());
         let env = Env {
             cluster: cluster.clone(),
@@ -168,7 +173,7 @@ impl Node {
             disk,
             workers: roles::workers(cluster.instance(), options.config.queue.workers),
             env,
-            desk: Arc::default(),
+            desk,
             outside: sockets.outside.as_ref().map(roles::Outside::new).transpose()?,
         };
         let (tell_root, root_known) = watch::channel(None);
