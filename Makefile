@@ -1,5 +1,5 @@
 # The commands of the house. `make help` lists them.
-# Variables: ARGS, handed to the program (run) or to pytest (clients).
+# Variables: ARGS, handed to the program (run), to pytest (clients) or to the load driver (bench).
 
 CARGO ?= cargo
 ARGS ?=
@@ -7,7 +7,7 @@ ARGS ?=
 # nothing large compiles twice.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build deps test unit clients heavy check check-fast doc deny fix clean-data
+.PHONY: help run build deps test unit clients heavy bench check check-fast doc deny fix clean-data
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -32,6 +32,10 @@ clients: ## only the client suite (ARGS="-k multipart -x")
 
 heavy: ## the long tests of tests/README.md, on demand
 	tests/tools/test.sh heavy $(ARGS)
+
+bench: ## MockS3 beside SeaweedFS in one table (ARGS="--rounds 3 --rows put-4KiB"), and the catalog's bench
+	tests/tools/install.sh clients
+	tests/tools/bench.sh $(ARGS)
 
 check: check-fast doc deny ## fmt, clippy -D warnings, docs, cargo deny; changes nothing
 

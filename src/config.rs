@@ -245,11 +245,13 @@ impl Default for Storage {
 pub struct Metadata {
     /// How long an edge waits for an answer before the client gets 503 SlowDown.
     pub timeout: Span,
+    /// When a change counts as made.
+    pub durability: Durability,
 }
 
 impl Default for Metadata {
     fn default() -> Self {
-        Metadata { timeout: Span::millis(1800) }
+        Metadata { timeout: Span::millis(1800), durability: Durability::Fsync }
     }
 }
 

@@ -13,8 +13,10 @@
 //!   peer that stops moving bytes is given up after a limit;
 //! - `DATA-5` transfers end with the actor that granted them, and so do its tickets.
 
+mod body;
 pub mod client;
 pub mod desk;
+mod local;
 mod pool;
 pub mod receive;
 pub mod server;
@@ -25,6 +27,9 @@ pub mod words;
 
 /// The header that carries the ticket: 32 hex digits.
 pub const TICKET_HEADER: &str = "x-mocks3-ticket";
+
+/// The trailer with the hashes of an upload that its sender hashed: MD5 and CRC-64/NVME in hex.
+pub(crate) const HASHES_TRAILER: &str = "x-mocks3-hashes";
 
 /// How much of a connection is buffered on its way in, in bytes.
 pub(crate) const BUFFER: usize = 128 * 1024;

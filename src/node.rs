@@ -177,7 +177,11 @@ impl Node {
             transport: transport.clone(),
         };
         let sessions = Arc::new(Sessions::start(sockets.cluster, members, settings).await?);
-        let data_client = DataClient::over(transport.clone(), ClientOptions::default());
+        let desk = Arc::<Desk>::default();
+        let mut data_client = DataClient::over(transport.clone(), ClientOptions::default());
+        if let Some(address) = &cluster.table().own().data_address {
+            data_client = data_client.beside(address.clone(), desk.clone());
+        }
         let fallback = ThirdPartyFallback::new(cluster.clone(), data_client.clone());
         let env = Env {
             cluster: cluster.clone(),
@@ -193,7 +197,7 @@ impl Node {
             disk,
             workers: roles::workers(cluster.instance(), options.config.queue.workers),
             env,
-            desk: Arc::default(),
+            desk,
             wanted: Arc::new(options.wanted.clone()),
             outside: sockets.outside.as_ref().map(roles::Outside::new).transpose()?,
         };

@@ -4,7 +4,7 @@
 //! threads with a connection each. The relay hands outbox rows to the queue until it acknowledged
 //! them, so that a task is as durable as the change that caused it.
 //!
-//! - `META-1` an answered command is on disk;
+//! - `META-1` an answered command is on disk (as `metadata.durability` says);
 //! - `META-2` a question that is asked after a command was answered sees it;
 //! - `META-3` an outbox row goes away only after the queue has said that it holds the task.
 
@@ -40,6 +40,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::actors::committer::{CommitError, Committer, Machine, Turn};
 use crate::cluster::{ActorError, Call, Context, Nack, Reply, Service, Wire};
+use crate::config::Durability;
 use command::{Command, Outcome};
 use model::Refused;
 use query::{Query, QueryReply};
@@ -48,6 +49,8 @@ use store::{Catalog, Fatal};
 
 /// Reader threads, each with a connection.
 const READERS: usize = 2;
+/// After how many commands a checkpoint is made in a quiet moment.
+const CHECKPOINT_COMMANDS: usize = 200;
 /// Questions that may wait at one reader.
 const READ_QUEUE: usize = 1024;
 
@@ -104,6 +107,9 @@ impl Machine for Catalog {
     }
 
     fn idle(&mut self) {
+        if self.since_checkpoint() < CHECKPOINT_COMMANDS {
+            return; // one after each commit would cost more than the commit
+        }
         if let Err(error) = self.checkpoint() {
             tracing::warn!(%error, "checkpoint of the catalog failed");
         }
@@ -114,6 +120,7 @@ impl Machine for Catalog {
 #[derive(Clone)]
 pub struct Metadata {
     path: PathBuf,
+    durability: Durability,
     turn: Turn,
     outbox: Arc<Notify>,
 }
@@ -121,7 +128,12 @@ pub struct Metadata {
 impl Metadata {
     /// A metadata service over the catalog in this file; `outbox` is notified after every batch.
     pub fn new(path: PathBuf, outbox: Arc<Notify>) -> Self {
-        Metadata { path, turn: Turn::default(), outbox }
+        Metadata { path, durability: Durability::Fsync, turn: Turn::default(), outbox }
+    }
+
+    /// The same with another durability.
+    pub fn durable(self, durability: Durability) -> Self {
+        Metadata { durability, ..self }
     }
 }
 
@@ -140,7 +152,8 @@ impl Service for Metadata {
 
     async fn start(&self, cx: &mut Context) -> Result<State, ActorError> {
         let (path, outbox) = (self.path.clone(), self.outbox.clone());
-        let open = move || Catalog::open(path);
+        let durability = self.durability;
+        let open = move || Catalog::open_with(path, durability);
         let committer =
             Committer::start(&self.turn, cx.fail(), open, move || outbox.notify_one()).await?;
         let readers: Result<Vec<_>, _> =

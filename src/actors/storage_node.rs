@@ -168,6 +168,9 @@ impl Service for StorageNode {
             Message::Write { data_id, bytes } => {
                 run(cx, state, port, move |disk| disk.put(data_id, &bytes).map(Reply::Stored));
             }
+            Message::WriteHashed { data_id, bytes, hashes } => run(cx, state, port, move |disk| {
+                disk.put_hashed(data_id, &bytes, hashes).map(Reply::Stored)
+            }),
             Message::BeginWrite { data_id, len } => {
                 let transfers = state.desk.transfers().clone();
                 run(cx, state, port, move |disk| {
@@ -176,14 +179,18 @@ impl Service for StorageNode {
                 });
             }
             Message::Read { data_id, offset, len } => {
+                // What lies in memory is given at once: a thread would cost more than the read.
+                if let Some(bytes) = state.disk.read_cached(data_id, offset, len) {
+                    port.send(Ok(Reply::Bytes(bytes)));
+                    return Ok(());
+                }
                 run(cx, state, port, move |disk| disk.read(data_id, offset, len).map(Reply::Bytes));
             }
             Message::BeginRead { data_id, offset, len } => {
-                let transfers = state.desk.transfers().clone();
-                run(cx, state, port, move |disk| {
-                    disk.check_range(data_id, offset, len)?;
-                    transfers.grant(Grant::Read { data_id, offset, len }).map(Reply::Ticket)
-                });
+                let transfers = state.desk.transfers(); // a look into the index: no disk
+                let checked = state.disk.check_range(data_id, offset, len);
+                let grant = |()| transfers.grant(Grant::Read { data_id, offset, len });
+                port.send(checked.and_then(grant).map(Reply::Ticket));
             }
             Message::Delete { data_ids } => {
                 run(cx, state, port, move |disk| disk.delete(&data_ids).map(|()| Reply::Done));
@@ -246,7 +253,9 @@ impl Service for StorageNode {
 /// Refuses requests that are out of bounds.
 fn check(request: &Message) -> Result<(), StorageError> {
     let too_much = match request {
-        Message::Write { bytes, .. } => bytes.len() as u64 > INLINE_LIMIT,
+        Message::Write { bytes, .. } | Message::WriteHashed { bytes, .. } => {
+            bytes.len() as u64 > INLINE_LIMIT
+        }
         Message::Read { len, .. } => *len > INLINE_LIMIT,
         Message::Delete { data_ids } | Message::Info { data_ids } => data_ids.len() > MAX_IDS,
         Message::BeginWrite { .. }

@@ -5,24 +5,23 @@
 //!   only once its source said that it is good (the final empty `Bytes`);
 //! - `DCLIENT-2` dropping a future or a download closes the connection.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::Stream;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::{Body, Frame, Incoming};
+use hyper::body::{Body, Incoming};
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, Sleep};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{mpsc, oneshot};
 
-use super::TICKET_HEADER;
+pub use super::body::Download;
+use super::body::{Chunks, Upload};
+use super::desk::Desk;
+use super::local::Local;
 use super::pool::{Connection, Pool};
-use super::words::{StorageError, StoredInfo, Ticket};
+use super::words::{Hashes, StorageError, StoredInfo, Ticket};
+use super::{HASHES_TRAILER, TICKET_HEADER};
 use crate::cluster::transport::Transport;
 use crate::types::DataId;
 
@@ -83,6 +82,7 @@ pub enum TransferError {
 pub struct DataClient {
     pool: Arc<Pool>,
     options: ClientOptions,
+    local: Option<Arc<Local>>,
 }
 
 impl DataClient {
@@ -93,7 +93,17 @@ impl DataClient {
 
     /// A client without connections.
     pub fn over(transport: Transport, options: ClientOptions) -> Self {
-        DataClient { pool: Pool::new(options, transport), options }
+        DataClient { pool: Pool::new(options, transport), options, local: None }
+    }
+
+    /// The same client beside a storage node of this process, whose data plane is at `address`: no
+    /// connection is made to it.
+    pub fn beside(self, address: String, desk: Arc<Desk>) -> Self {
+        DataClient { local: Some(Arc::new(Local { address, desk })), ..self }
+    }
+
+    fn local(&self, ticket: &Ticket) -> Option<&Arc<Local>> {
+        self.local.as_ref().filter(|local| local.address == ticket.address)
     }
 
     /// Streams an item in. The source sends its bytes and then one empty `Bytes` as its good end;
@@ -109,22 +119,48 @@ impl DataClient {
         chunks: mpsc::Receiver<Bytes>,
         len: Option<u64>,
     ) -> Result<StoredInfo, TransferError> {
-        let ended = CancellationToken::new();
-        let aborted = CancellationToken::new();
-        let (done, gave_up) = (ended.clone(), aborted.clone());
-        let source = Chunks { source: chunks, left: len, ended, aborted };
-        let request = request(Method::PUT, ticket, data_id, Upload::Chunks(source));
+        self.upload(ticket, data_id, Chunks::new(chunks, len, None)).await
+    }
+
+    /// The same for a source that hashes its bytes: the node checks the CRC, and takes the MD5
+    /// over. The hashes must be there before the good end; without them the upload is aborted.
+    ///
+    /// # Errors
+    /// See [`TransferError`].
+    pub async fn put_hashed(
+        &self,
+        ticket: &Ticket,
+        data_id: DataId,
+        chunks: mpsc::Receiver<Bytes>,
+        len: Option<u64>,
+        hashes: oneshot::Receiver<Hashes>,
+    ) -> Result<StoredInfo, TransferError> {
+        self.upload(ticket, data_id, Chunks::new(chunks, len, Some(hashes))).await
+    }
+
+    async fn upload(
+        &self,
+        ticket: &Ticket,
+        data_id: DataId,
+        mut source: Chunks,
+    ) -> Result<StoredInfo, TransferError> {
+        let (done, gave_up) = (source.ended.clone(), source.aborted.clone());
         let unanswered = async {
             done.cancelled().await;
             tokio::time::sleep(self.options.answer).await;
         };
-        let sent = tokio::select! {
-            sent = self.send(ticket, request) => sent,
-            () = unanswered => Err(TransferError::Stalled),
+        let transfer = async {
+            if let Some(local) = self.local(ticket) {
+                let hashed = source.is_hashed();
+                return local.put(ticket, data_id, &mut source, hashed).await;
+            }
+            let request = request(Method::PUT, ticket, data_id, Upload::Chunks(source));
+            let (response, connection) = self.send(ticket, request).await?;
+            self.stored(response, connection).await
         };
-        let outcome = match sent {
-            Ok((response, connection)) => self.stored(response, connection).await,
-            Err(error) => Err(error),
+        let outcome = tokio::select! {
+            outcome = transfer => outcome,
+            () = unanswered => Err(TransferError::Stalled),
         };
         match outcome {
             Err(_) if gave_up.is_cancelled() => Err(TransferError::Aborted),
@@ -155,6 +191,11 @@ impl DataClient {
     /// # Errors
     /// See [`TransferError`]; the stream ends after its first error.
     pub async fn get(&self, ticket: &Ticket, data_id: DataId) -> Result<Download, TransferError> {
+        if let Some(local) = self.local(ticket) {
+            let opened = tokio::time::timeout(self.options.answer, local.get(ticket, data_id));
+            let range = opened.await.map_err(|_| TransferError::Stalled)??;
+            return Ok(Download::local(range));
+        }
         let request = request(Method::GET, ticket, data_id, Upload::Empty);
         let sent = tokio::time::timeout(self.options.answer, self.send(ticket, request)).await;
         let (response, connection) = sent.map_err(|_| TransferError::Stalled)??;
@@ -164,16 +205,8 @@ impl DataClient {
         // Without a declared length a broken body could not be told from a whole one (DATA-3).
         let len = response.body().size_hint().exact();
         let len = len.ok_or_else(|| TransferError::Broken("no length was declared".into()))?;
-        Ok(Download {
-            body: response.into_body(),
-            len,
-            left: len,
-            connection: Some(connection),
-            pool: self.pool.clone(),
-            stall: self.options.stall,
-            timer: Box::pin(tokio::time::sleep(self.options.stall)),
-            waiting: false,
-        })
+        let (body, pool) = (response.into_body(), self.pool.clone());
+        Ok(Download::wire(body, len, connection, pool, self.options.stall))
     }
 
     /// Sends on an idle connection, or on a new one where that turns out to be closed.
@@ -226,152 +259,13 @@ impl DataClient {
 }
 
 fn request(method: Method, ticket: &Ticket, data_id: DataId, body: Upload) -> Request<Upload> {
-    Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(format!("/data/{data_id}"))
         .header(http::header::HOST, &ticket.address)
-        .header(TICKET_HEADER, format!("{:032x}", ticket.id))
-        .body(body)
-        .expect("an address that connects, a hex number and a UUID make a request")
-}
-
-/// The body of a request.
-pub(super) enum Upload {
-    /// Of a `GET`.
-    Empty,
-    /// Of a `PUT`.
-    Chunks(Chunks),
-}
-
-/// What a source sends, up to its good end.
-pub(super) struct Chunks {
-    source: mpsc::Receiver<Bytes>,
-    left: Option<u64>,
-    ended: CancellationToken,
-    aborted: CancellationToken,
-}
-
-/// Ends the connection without a proper end of the body.
-#[derive(Debug, thiserror::Error)]
-#[error("the source of the upload gave up")]
-pub(super) struct GaveUp;
-
-impl Body for Upload {
-    type Data = Bytes;
-    type Error = GaveUp;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, GaveUp>>> {
-        let Upload::Chunks(chunks) = self.get_mut() else { return Poll::Ready(None) };
-        if chunks.ended.is_cancelled() {
-            return Poll::Ready(None);
-        }
-        let next = ready!(chunks.source.poll_recv(cx));
-        Poll::Ready(match chunks.take(next) {
-            Ok(Some(bytes)) => Some(Ok(Frame::data(bytes))),
-            Ok(None) => {
-                chunks.ended.cancel();
-                None
-            }
-            Err(gave_up) => {
-                chunks.aborted.cancel();
-                Some(Err(gave_up))
-            }
-        })
+        .header(TICKET_HEADER, format!("{:032x}", ticket.id));
+    if body.is_hashed() {
+        request = request.header(http::header::TRAILER, HASHES_TRAILER);
     }
-
-    fn is_end_stream(&self) -> bool {
-        matches!(self, Upload::Empty)
-    }
-}
-
-impl Chunks {
-    fn take(&mut self, next: Option<Bytes>) -> Result<Option<Bytes>, GaveUp> {
-        let bytes = next.ok_or(GaveUp)?;
-        if let Some(left) = &mut self.left {
-            *left = left.checked_sub(bytes.len() as u64).ok_or(GaveUp)?;
-            if bytes.is_empty() && *left > 0 {
-                return Err(GaveUp);
-            }
-        }
-        Ok((!bytes.is_empty()).then_some(bytes))
-    }
-}
-
-/// A range on its way from a node; checked for its length.
-pub struct Download {
-    body: Incoming,
-    len: u64,
-    left: u64,
-    /// `None` after the end.
-    connection: Option<Connection>,
-    pool: Arc<Pool>,
-    stall: Duration,
-    timer: Pin<Box<Sleep>>,
-    waiting: bool,
-}
-
-impl Download {
-    /// The length of the range, in bytes.
-    pub fn len(&self) -> u64 {
-        self.len
-    }
-
-    /// Whether the range is empty.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    fn fail(&mut self, error: TransferError) -> Poll<Option<Result<Bytes, TransferError>>> {
-        self.connection = None; // DCLIENT-2
-        Poll::Ready(Some(Err(error)))
-    }
-
-    /// Measures the peer's pause; the consumer's own does not count.
-    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, TransferError>>> {
-        if !std::mem::replace(&mut self.waiting, true) {
-            self.timer.as_mut().reset(Instant::now() + self.stall);
-        }
-        ready!(self.timer.as_mut().poll(cx));
-        self.fail(TransferError::Stalled)
-    }
-}
-
-impl Stream for Download {
-    type Item = Result<Bytes, TransferError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        if this.connection.is_none() {
-            return Poll::Ready(None);
-        }
-        let frame = match Pin::new(&mut this.body).poll_frame(cx) {
-            Poll::Pending => return this.wait(cx),
-            Poll::Ready(frame) => frame,
-        };
-        this.waiting = false;
-        match frame {
-            Some(Ok(frame)) => {
-                let bytes = frame.into_data().unwrap_or_default();
-                match this.left.checked_sub(bytes.len() as u64) {
-                    Some(left) => this.left = left,
-                    None => return this.fail(TransferError::Broken("body is too long".into())),
-                }
-                Poll::Ready(Some(Ok(bytes)))
-            }
-            Some(Err(error)) => this.fail(TransferError::Broken(error.to_string())),
-            None if this.left > 0 => {
-                let why = format!("body ended {} bytes early", this.left);
-                this.fail(TransferError::Broken(why))
-            }
-            None => {
-                if let Some(connection) = this.connection.take() {
-                    this.pool.give_back(connection);
-                }
-                Poll::Ready(None)
-            }
-        }
-    }
+    request.body(body).expect("an address that connects, a hex number and a UUID make a request")
 }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
-use super::store::{BlobStore, BlobWriter, Pieces};
-use super::words::{StorageError, StoredInfo};
+use super::store::{BlobStore, BlobWriter, Md5, Pieces};
+use super::words::{Hashes, StorageError, StoredInfo};
 use crate::types::DataId;
 
 const PIECE: usize = 1 << 20;
@@ -16,6 +16,11 @@ const PIECE: usize = 1 << 20;
 pub const ROTTEN: DataId = DataId(666);
 /// There is never room for this item.
 pub const TOO_MUCH: DataId = DataId(507);
+
+/// CRC-64/NVME.
+pub fn crc64(bytes: &[u8]) -> u64 {
+    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, bytes)
+}
 
 /// The store.
 #[derive(Clone, Default)]
@@ -40,7 +45,7 @@ impl Drop for FakeWriter {
 }
 
 impl BlobStore for FakeStore {
-    fn writer(&self, data_id: DataId) -> Result<Box<dyn BlobWriter>, StorageError> {
+    fn writer(&self, data_id: DataId, _md5: Md5) -> Result<Box<dyn BlobWriter>, StorageError> {
         self.writing.fetch_add(1, Ordering::SeqCst);
         Ok(Box::new(FakeWriter { store: self.clone(), data_id, bytes: Vec::new() }))
     }
@@ -78,5 +83,13 @@ impl BlobWriter for FakeWriter {
         let info = StoredInfo { len: bytes.len() as u64, md5, crc64: 0, stored_at_ms: 0 };
         self.store.items.lock().unwrap().insert(self.data_id, bytes);
         Ok(info)
+    }
+
+    fn finish_hashed(self: Box<Self>, hashes: Hashes) -> Result<StoredInfo, StorageError> {
+        if crc64(&self.bytes) != hashes.crc64 {
+            return Err(StorageError::Invalid("crc".into()));
+        }
+        let info = self.finish(None)?;
+        Ok(StoredInfo { md5: hashes.md5, crc64: hashes.crc64, ..info })
     }
 }

@@ -13,7 +13,8 @@ use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::client::{ClientOptions, Upload};
+use super::body::Upload;
+use super::client::ClientOptions;
 use super::{BUFFER, stream};
 use crate::cluster::transport::Transport;
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::task::{JoinError, JoinHandle};
 
-use super::store::{BlobStore, BlobWriter};
-use super::words::{StorageError, StoredInfo};
+use super::store::{BlobStore, BlobWriter, Md5};
+use super::words::{Hashes, StorageError, StoredInfo};
 use crate::types::DataId;
 
 /// A batch is handed to the writer when it holds this many bytes, or as soon as the writer is
@@ -22,6 +22,11 @@ const BATCH: usize = 256 * 1024;
 pub trait Source: Send {
     /// The next bytes, or `None` after a proper end. Must be cancel safe.
     fn next(&mut self) -> impl Future<Output = Option<Result<Bytes, String>>> + Send;
+
+    /// The hashes that came behind the bytes; asked for after a proper end.
+    fn hashes(&mut self) -> Option<Hashes> {
+        None
+    }
 }
 
 /// What is known of an item before its bytes come.
@@ -31,6 +36,8 @@ pub struct Expected {
     pub len: Option<u64>,
     /// Its MD5.
     pub md5: Option<[u8; 16]>,
+    /// Whether its hashes come behind it; its MD5 is not computed then.
+    pub hashed: bool,
 }
 
 /// Why nothing was stored.
@@ -65,8 +72,9 @@ pub async fn receive(
     stall: Duration,
 ) -> Result<StoredInfo, ReceiveError> {
     let len = expected.len;
-    let writer = tokio::task::spawn_blocking(move || store.writer(data_id)).await??;
-    let mut lane = Lane { idle: Some(writer), busy: None, batch: Vec::new(), size: 0 };
+    let md5 = if expected.hashed { Md5::Given } else { Md5::Computed };
+    let begin = Item::New(store, data_id, md5);
+    let mut lane = Lane { idle: Some(begin), busy: None, batch: Vec::new(), size: 0 };
     let mut received = 0;
     while let Some(bytes) = lane.feed(source, stall).await? {
         received += bytes.len() as u64;
@@ -78,8 +86,13 @@ pub async fn receive(
     if len.is_some_and(|len| received != len) {
         return Err(wrong_length(len, received));
     }
-    let writer = lane.drain().await?;
-    Ok(tokio::task::spawn_blocking(move || writer.finish(expected.md5)).await??)
+    let hashes = source.hashes();
+    let finish = move |writer: Writer| match (expected.hashed, hashes) {
+        (false, _) => writer.finish(expected.md5),
+        (true, Some(hashes)) => writer.finish_hashed(hashes),
+        (true, None) => Err(StorageError::Invalid("no hashes came behind the body".into())),
+    };
+    lane.end(finish).await
 }
 
 fn wrong_length(len: Option<u64>, received: u64) -> ReceiveError {
@@ -88,9 +101,28 @@ fn wrong_length(len: Option<u64>, received: u64) -> ReceiveError {
     ReceiveError::Refused(StorageError::Invalid(text))
 }
 
+/// An item that is to be written, or is begun. Begun on a blocking thread, with its first batch.
+enum Item {
+    New(Arc<dyn BlobStore>, DataId, Md5),
+    Begun(Writer),
+}
+
+impl Item {
+    fn write(self, batch: &[Bytes]) -> Result<Writer, StorageError> {
+        let mut writer = match self {
+            Item::New(store, data_id, md5) => store.writer(data_id, md5)?,
+            Item::Begun(writer) => writer,
+        };
+        for bytes in batch {
+            writer.write(bytes)?;
+        }
+        Ok(writer)
+    }
+}
+
 /// The writer, the batch that it writes, and the batch that is gathered meanwhile.
 struct Lane {
-    idle: Option<Writer>,
+    idle: Option<Item>,
     busy: Option<JoinHandle<Result<Writer, StorageError>>>,
     batch: Vec<Bytes>,
     size: usize,
@@ -108,15 +140,10 @@ impl Lane {
         if self.batch.is_empty() {
             return;
         }
-        if let Some(mut writer) = self.idle.take() {
+        if let Some(item) = self.idle.take() {
             let batch = std::mem::take(&mut self.batch);
             self.size = 0;
-            self.busy = Some(tokio::task::spawn_blocking(move || {
-                for bytes in batch {
-                    writer.write(&bytes)?;
-                }
-                Ok(writer)
-            }));
+            self.busy = Some(tokio::task::spawn_blocking(move || item.write(&batch)));
         }
     }
 
@@ -125,7 +152,7 @@ impl Lane {
         if let Some(busy) = &mut self.busy {
             let written = busy.await;
             self.busy = None;
-            self.idle = Some(written??);
+            self.idle = Some(Item::Begun(written??));
         }
         Ok(())
     }
@@ -153,15 +180,15 @@ impl Lane {
         }
     }
 
-    /// Writes what is left.
-    async fn drain(mut self) -> Result<Writer, ReceiveError> {
-        loop {
-            self.settle().await?;
-            self.start();
-            if self.busy.is_none() {
-                break;
-            }
-        }
-        Ok(self.idle.expect("an idle lane has its writer"))
+    /// Writes what is left, and finishes the item.
+    async fn end(
+        mut self,
+        finish: impl FnOnce(Writer) -> Result<StoredInfo, StorageError> + Send + 'static,
+    ) -> Result<StoredInfo, ReceiveError> {
+        self.settle().await?;
+        let item = self.idle.expect("a settled lane has its item");
+        let batch = self.batch;
+        let last = move || finish(item.write(&batch)?);
+        Ok(tokio::task::spawn_blocking(last).await??)
     }
 }

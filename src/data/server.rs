@@ -20,8 +20,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, Stream, StreamExt};
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{Method, Request, Response, StatusCode};
+use http::header::{CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -37,8 +37,8 @@ use super::desk::{Desk, Running, Transfers};
 use super::receive::{Expected, ReceiveError, Source, receive};
 use super::store::Pieces;
 use super::ticket::{Direction, Grant};
-use super::words::StorageError;
-use super::{BUFFER, TICKET_HEADER, stream as wire};
+use super::words::{Hashes, StorageError};
+use super::{BUFFER, HASHES_TRAILER, TICKET_HEADER, stream as wire};
 use crate::cluster::transport::{TlsTrouble, Transport};
 use crate::types::DataId;
 
@@ -184,7 +184,8 @@ async fn answer(
                 let why = StorageError::Invalid("a body needs a length or chunks".into());
                 return Ok(refusal(StatusCode::LENGTH_REQUIRED, &why, body)); // DATA-2
             }
-            upload(running, data_id, len, body, stall).await
+            let hashed = head.headers.contains_key(TRAILER);
+            upload(running, data_id, Expected { len, md5: None, hashed }, body, stall).await
         }
         Grant::Read { data_id, offset, len } => Ok(download(running, data_id, offset, len).await),
     }
@@ -203,57 +204,77 @@ fn path_id(path: &str) -> Option<DataId> {
 }
 
 /// A request body as a source.
-struct Frames(Incoming);
+struct Frames {
+    body: Incoming,
+    hashes: Option<Hashes>,
+}
 
 impl Source for Frames {
     async fn next(&mut self) -> Option<Result<Bytes, String>> {
         loop {
-            match self.0.frame().await? {
-                Ok(frame) => {
-                    if let Ok(data) = frame.into_data() {
-                        return Some(Ok(data));
-                    } // trailers say nothing to us
-                }
+            match self.body.frame().await? {
+                Ok(frame) => match frame.into_data() {
+                    Ok(data) => return Some(Ok(data)),
+                    Err(frame) => self.hashes = frame.trailers_ref().and_then(hashes_of),
+                },
                 Err(error) => return Some(Err(error.to_string())),
             }
         }
     }
+
+    fn hashes(&mut self) -> Option<Hashes> {
+        self.hashes
+    }
+}
+
+fn hashes_of(trailers: &HeaderMap) -> Option<Hashes> {
+    let bytes: [u8; 24] = hex::decode(trailers.get(HASHES_TRAILER)?).ok()?.try_into().ok()?;
+    let (md5, crc64) = bytes.split_at(16);
+    Some(Hashes { md5: md5.try_into().ok()?, crc64: u64::from_be_bytes(crc64.try_into().ok()?) })
 }
 
 async fn upload(
     running: Running,
     data_id: DataId,
-    len: Option<u64>,
+    expected: Expected,
     body: Incoming,
     stall: Duration,
 ) -> Result<Response<Body>, ReceiveError> {
-    let mut frames = Frames(body);
+    let mut frames = Frames { body, hashes: None };
     let store = running.store().clone();
-    let expected = Expected { len, md5: None };
     match receive(store, data_id, expected, &mut frames, stall).await {
         Ok(info) => Ok(reply(StatusCode::OK, &info)),
-        Err(ReceiveError::Refused(error)) => Ok(refusal(status(&error), &error, frames.0)),
+        Err(ReceiveError::Refused(error)) => Ok(refusal(status(&error), &error, frames.body)),
         Err(broken) => Err(broken),
     }
 }
 
 async fn download(running: Running, data_id: DataId, offset: u64, len: u64) -> Response<Body> {
-    let store = running.store().clone();
-    let opened = blocking(move || {
-        let mut pieces = store.reader(data_id, offset, len)?;
-        // The first piece decides the status: a missing or bad item is said, not broken off.
-        Ok((pieces.next().transpose()?, pieces))
-    });
-    match opened.await {
-        Ok((first, pieces)) => {
-            let body =
-                StreamBody::new(outgoing(first, pieces, len, running).map(|r| r.map(Frame::data)));
+    match open_range(running, data_id, offset, len).await {
+        Ok(bytes) => {
+            let body = StreamBody::new(bytes.map(|r| r.map(Frame::data)));
             let mut response = Response::new(body.boxed_unsync());
             response.headers_mut().insert(CONTENT_LENGTH, len.into());
             response
         }
         Err(error) => reply(status(&error), &error),
     }
+}
+
+/// Opens a granted range, and reads its first piece: a missing or bad item is said, not broken off.
+pub(super) async fn open_range(
+    running: Running,
+    data_id: DataId,
+    offset: u64,
+    len: u64,
+) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + use<>, StorageError> {
+    let store = running.store().clone();
+    let opened = blocking(move || {
+        let mut pieces = store.reader(data_id, offset, len)?;
+        Ok((pieces.next().transpose()?, pieces))
+    });
+    let (first, pieces) = opened.await?;
+    Ok(outgoing(first, pieces, len, running))
 }
 
 /// The granted range; ends with an error where it comes out shorter (DATA-3). The next piece is

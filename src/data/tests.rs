@@ -9,15 +9,15 @@ use bytes::Bytes;
 use futures::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::client::{ClientOptions, DataClient, TransferError};
 use super::desk::{Desk, OpenDesk, TransferLimits};
-use super::fake::{FakeStore, ROTTEN, TOO_MUCH};
+use super::fake::{FakeStore, ROTTEN, TOO_MUCH, crc64};
 use super::server::{ServerLimits, serve};
 use super::ticket::Grant;
-use super::words::{StorageError, StoredInfo, Ticket};
+use super::words::{Hashes, StorageError, StoredInfo, Ticket};
 use crate::cluster::transport::Transport;
 use crate::cluster::transport::tests::World;
 use crate::types::DataId;
@@ -70,6 +70,13 @@ async fn default_bench() -> Bench {
     bench(ServerLimits::default(), ClientOptions::default()).await
 }
 
+/// A client in the process of the storage node, and one elsewhere.
+async fn both_benches() -> [Bench; 2] {
+    let (mut near, far) = (default_bench().await, default_bench().await);
+    near.client = near.client.beside(near.address.clone(), near.desk.clone());
+    [near, far]
+}
+
 fn pattern(len: usize) -> Bytes {
     (0..len).map(|i| (i * 31 + i / 251) as u8).collect::<Vec<u8>>().into()
 }
@@ -98,6 +105,26 @@ impl Bench {
             }
         });
         self.client.put(&ticket, data_id, rx, len).await
+    }
+
+    async fn put_hashed(
+        &self,
+        data_id: DataId,
+        bytes: &Bytes,
+        hashes: Option<Hashes>,
+    ) -> Result<StoredInfo, TransferError> {
+        let ticket = self.ticket(Grant::Write { data_id, len: None });
+        let (tx, rx) = mpsc::channel(2);
+        let (tell, told) = oneshot::channel();
+        let bytes = bytes.clone();
+        tokio::spawn(async move {
+            let _ = tx.send(bytes).await;
+            if let Some(hashes) = hashes {
+                let _ = tell.send(hashes);
+            }
+            let _ = tx.send(Bytes::new()).await;
+        });
+        self.client.put_hashed(&ticket, data_id, rx, None, told).await
     }
 
     async fn get(&self, data_id: DataId, offset: u64, len: u64) -> Result<Bytes, TransferError> {
@@ -133,7 +160,14 @@ async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 #[tokio::test]
 async fn items_of_every_size_come_back_byte_for_byte() {
-    let bench = default_bench().await;
+    let [near, far] = both_benches().await;
+    check_every_size(&near).await;
+    assert_eq!(near.client.idle_connections(), 0, "no connection within a process");
+    check_every_size(&far).await;
+    assert_eq!(far.client.idle_connections(), 1, "transfers in turn share one connection");
+}
+
+async fn check_every_size(bench: &Bench) {
     for (n, len) in [0, 1, MIB - 1, MIB, 3 * MIB + 7].into_iter().enumerate() {
         let (id, bytes) = (DataId(n as u128), pattern(len));
         let declared = (n % 2 == 0).then_some(len as u64);
@@ -145,7 +179,48 @@ async fn items_of_every_size_come_back_byte_for_byte() {
         assert_eq!(middle, bytes.slice(from..to));
     }
     bench.settled().await;
-    assert_eq!(bench.client.idle_connections(), 1, "transfers in turn share one connection");
+}
+
+#[tokio::test]
+async fn an_item_that_its_sender_hashed_is_stored_only_with_the_right_crc() {
+    for bench in both_benches().await {
+        let bytes = pattern(2 * MIB);
+        let good = Hashes { md5: [7; 16], crc64: crc64(&bytes) };
+        let info = bench.put_hashed(DataId(1), &bytes, Some(good)).await.unwrap();
+        let stored = Hashes { md5: info.md5, crc64: info.crc64 };
+        assert_eq!((stored, info.len), (good, 2 * MIB as u64), "the MD5 is taken over");
+        let bad = Hashes { crc64: good.crc64 ^ 1, ..good };
+        let refused = bench.put_hashed(DataId(2), &bytes, Some(bad)).await;
+        assert!(matches!(refused, Err(TransferError::Refused(StorageError::Invalid(_)))));
+        let silent = bench.put_hashed(DataId(3), &bytes, None).await;
+        assert_eq!(silent, Err(TransferError::Aborted), "no good end without hashes");
+        bench.settled().await;
+        let items: Vec<_> = bench.store.items.lock().unwrap().keys().copied().collect();
+        assert_eq!(items, [DataId(1)]);
+    }
+}
+
+#[tokio::test]
+async fn transfers_within_a_process_end_with_the_actor_too() {
+    let [near, _] = both_benches().await;
+    let bytes = pattern(4 * MIB);
+    near.put(DataId(1), &bytes, None, true).await.unwrap();
+    let ticket = near.ticket(Grant::Read { data_id: DataId(1), offset: 0, len: 4 * MIB as u64 });
+    let mut download = near.client.get(&ticket, DataId(1)).await.unwrap();
+    assert!(download.next().await.unwrap().is_ok());
+    let ticket = near.ticket(Grant::Write { data_id: DataId(2), len: None });
+    let (tx, rx) = mpsc::channel(2);
+    let client = near.client.clone();
+    let upload = tokio::spawn(async move { client.put(&ticket, DataId(2), rx, None).await });
+    tx.send(bytes.slice(..MIB)).await.unwrap();
+    let begun = || near.store.writing.load(Ordering::SeqCst) == 1;
+    eventually("the upload is under way", begun).await;
+    let stale = near.ticket(Grant::Read { data_id: DataId(1), offset: 0, len: 1 });
+    drop(near.open); // the actor ends
+    assert!(matches!(upload.await.unwrap(), Err(TransferError::Broken(_))), "DATA-5");
+    let rest: Vec<_> = download.collect().await;
+    assert!(rest.last().is_some_and(|last| last.is_err()), "DATA-5");
+    assert!(near.client.get(&stale, DataId(1)).await.is_err(), "DATA-5");
 }
 
 #[tokio::test]

@@ -21,6 +21,15 @@ pub struct StoredInfo {
     pub stored_at_ms: UnixMillis,
 }
 
+/// The hashes of a whole item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hashes {
+    /// MD5.
+    pub md5: [u8; 16],
+    /// CRC-64/NVME.
+    pub crc64: u64,
+}
+
 /// A permit for one transfer with one storage node over the data plane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticket {

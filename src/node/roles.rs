@@ -136,7 +136,9 @@ fn storage_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
 
 fn metadata_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
     let outbox = Arc::new(Notify::new());
-    let service = Metadata::new(parts.subdir("metadata")?.join("meta.db"), outbox.clone());
+    let (path, durability) =
+        (parts.subdir("metadata")?.join("meta.db"), parts.config.metadata.durability);
+    let service = Metadata::new(path, outbox.clone()).durable(durability);
     let cluster = parts.cluster.clone();
     let relay =
         move || -> task::Work { Box::pin(metadata::relay::run(cluster.clone(), outbox.clone())) };

@@ -59,6 +59,8 @@ pub struct Intake {
     upload: Upload,
     expect: Expect,
     digests: Digests,
+    /// A piece that came whole, and is copied only when another one follows.
+    single: Bytes,
     buffer: BytesMut,
     client_limit: Duration,
     ended: bool,
@@ -68,7 +70,8 @@ impl Intake {
     /// Begins to read; a client that sends nothing for `client_limit` is given up.
     pub fn new(upload: Upload, expect: Expect, client_limit: Duration) -> Self {
         let digests = Digests::new(expect.algorithm);
-        Intake { upload, expect, digests, buffer: BytesMut::new(), client_limit, ended: false }
+        let (single, buffer) = (Bytes::new(), BytesMut::new());
+        Intake { upload, expect, digests, single, buffer, client_limit, ended: false }
     }
 
     /// The length, where it was declared.
@@ -81,29 +84,52 @@ impl Intake {
     /// # Errors
     /// The body broke off, stalled or is too long.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
-        while self.buffer.len() < CHUNK_BYTES && !self.ended {
+        while self.waiting() < CHUNK_BYTES && !self.ended {
             let next = tokio::time::timeout(self.client_limit, self.upload.next()).await;
             match next.map_err(|_| BodyError::Timeout)? {
                 Some(bytes) => self.take(bytes?)?,
                 None => self.ended = true,
             }
         }
-        if self.buffer.is_empty() {
+        let chunk = match self.single.is_empty() {
+            true => self.buffer.split_to(self.buffer.len().min(CHUNK_BYTES)).freeze(),
+            false => self.single.split_to(self.single.len().min(CHUNK_BYTES)),
+        };
+        if chunk.is_empty() {
             return Ok(None);
         }
-        let chunk = self.buffer.split_to(self.buffer.len().min(CHUNK_BYTES)).freeze();
         self.digests.update(&chunk);
         Ok(Some(chunk))
     }
 
+    /// Bytes that came and were not given out.
+    fn waiting(&self) -> usize {
+        self.single.len() + self.buffer.len() // one of them is empty
+    }
+
     fn take(&mut self, bytes: Bytes) -> Result<(), BodyError> {
-        let got = self.digests.len() + (self.buffer.len() + bytes.len()) as u64;
+        let got = self.digests.len() + (self.waiting() + bytes.len()) as u64;
         if let Some(declared) = self.expect.len.filter(|&declared| got > declared) {
             return Err(BodyError::Length { got, declared });
         }
         if got > MAX_PUT_BYTES {
             return Err(BodyError::TooLarge { limit: MAX_PUT_BYTES });
         }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if self.waiting() == 0 {
+            self.single = bytes;
+            return Ok(());
+        }
+        let first = std::mem::take(&mut self.single);
+        let more = first.len() + bytes.len();
+        if self.buffer.capacity() - self.buffer.len() < more {
+            let declared = self.expect.len.unwrap_or(u64::MAX) - self.digests.len();
+            let chunk = declared.min(CHUNK_BYTES as u64) as usize;
+            self.buffer.reserve(chunk.saturating_sub(self.buffer.len()).max(more));
+        }
+        self.buffer.extend_from_slice(&first);
         self.buffer.extend_from_slice(&bytes);
         Ok(())
     }
@@ -113,7 +139,7 @@ impl Intake {
     /// # Errors
     /// The body is not what was said about it (BODY-1).
     pub fn finish(self) -> Result<Sums, BodyError> {
-        debug_assert!(self.ended && self.buffer.is_empty(), "the body was read to its end");
+        debug_assert!(self.ended && self.waiting() == 0, "the body was read to its end");
         let sums = self.digests.finish();
         if let Some(declared) = self.expect.len.filter(|&declared| declared != sums.len) {
             return Err(BodyError::Length { got: sums.len, declared });
@@ -172,6 +198,25 @@ mod tests {
         assert_eq!((sums.len, sums.md5), (600_000, md5::compute(vec![7; 600_000]).0));
         let (sizes, sums) = drain(intake(vec![], Expect::default())).await.unwrap();
         assert_eq!((sizes.len(), sums.len), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn pieces_of_any_size_keep_their_order_and_one_alone_is_not_copied() {
+        let whole: &'static [u8] =
+            (0..1_000_000u32).map(|i| (i % 251) as u8).collect::<Vec<_>>().leak();
+        for cuts in [vec![1_000_000], vec![400_000, 900_000], vec![3, 300_000, 300_001, 999_999]] {
+            let ends = cuts.iter().copied().chain([1_000_000]);
+            let starts = std::iter::once(0).chain(cuts.iter().copied());
+            let pieces = starts.zip(ends).map(|(from, to)| Ok(&whole[from..to])).collect();
+            let mut intake = intake(pieces, Expect { len: Some(1_000_000), ..Expect::default() });
+            let mut all = Vec::new();
+            while let Some(chunk) = intake.chunk().await.unwrap() {
+                let copied = chunk.as_ptr() != whole[all.len()..].as_ptr();
+                assert_eq!(copied, all.len() + chunk.len() > cuts[0], "{cuts:?}");
+                all.extend_from_slice(&chunk);
+            }
+            assert!(all == whole && intake.finish().is_ok(), "{cuts:?}");
+        }
     }
 
     #[tokio::test]

@@ -231,6 +231,8 @@ fn probe(env: &Env, scope: &Scope, data_id: DataId, node: InstanceId, offset: u6
 pub struct ObjectBody {
     chunks: mpsc::Receiver<Result<Bytes, Unavailable>>,
     left: u64,
+    /// The whole body, where it came in one piece.
+    whole: Option<Bytes>,
 }
 
 impl ObjectBody {
@@ -245,6 +247,10 @@ impl ObjectBody {
         S: Stream<Item = Result<Bytes, Unavailable>> + Send + 'static,
     {
         let (tx, chunks) = mpsc::channel(WAITING_CHUNKS);
+        let whole = first.clone().filter(|bytes| bytes.len() as u64 == len);
+        if whole.is_some() {
+            return ObjectBody { chunks, left: len, whole }; // nothing is left to be done
+        }
         let run_env = env.clone();
         tokio::spawn(async move {
             let work = async move {
@@ -259,7 +265,7 @@ impl ObjectBody {
             // ended from outside: the channel closes early, which the body below tells the client
             let _ = request::run(&run_env, "get_body", work).await;
         });
-        ObjectBody { chunks, left: len }
+        ObjectBody { chunks, left: len, whole: None }
     }
 }
 
@@ -269,6 +275,10 @@ impl Stream for ObjectBody {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.left == 0 {
             return Poll::Ready(None);
+        }
+        if let Some(bytes) = self.whole.take() {
+            self.left = 0;
+            return Poll::Ready(Some(Ok(bytes)));
         }
         let next = std::task::ready!(self.chunks.poll_recv(cx));
         let next = next.unwrap_or(Err(Unavailable::Gone)).and_then(|bytes| {

@@ -3,7 +3,7 @@
 //! Used by PUT, part upload and copies that move bytes. Bodies of up to `INLINE_LIMIT` travel in
 //! messages; larger ones in one data-plane stream per node, through bounded channels.
 //!
-//! - `WRITE-1` success means that at least W nodes answered "durable" with our length and MD5;
+//! - `WRITE-1` success means that at least W nodes answered "durable" with our length and CRC;
 //! - `WRITE-2` a node that fails or stalls is left as soon as W others go on, and no sooner;
 //! - `WRITE-3` a body that is not what it was said to be is never ended well on any node;
 //! - `WRITE-4` from the first byte offered on, an abort guard stands for the data id.
@@ -13,13 +13,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::actors::metadata::command::NewData;
 use crate::actors::storage_node::message::{
-    INLINE_LIMIT, Message, Reply, StorageError, StoredInfo, Ticket,
+    Hashes, INLINE_LIMIT, Message, Reply, StorageError, StoredInfo, Ticket,
 };
 use crate::cluster::{Scope, To};
 use crate::data::client::TransferError;
@@ -106,6 +106,8 @@ struct Job<'a> {
 struct Lane {
     node: InstanceId,
     chunks: mpsc::Sender<Bytes>,
+    /// Taken before the good end.
+    hashes: Option<oneshot::Sender<Hashes>>,
     done: AbortOnDropHandle<Result<StoredInfo, CopyError>>,
 }
 
@@ -119,7 +121,8 @@ impl Job<'_> {
         let calls: FuturesUnordered<_> = live
             .iter()
             .map(|node| {
-                let message = Message::Write { data_id: self.data_id, bytes: bytes.clone() };
+                let (data_id, bytes) = (self.data_id, bytes.clone());
+                let message = Message::WriteHashed { data_id, bytes, hashes: hashes(sums) };
                 async move { (node.clone(), self.ask(node, message).await.and_then(stored)) }
             })
             .collect();
@@ -140,10 +143,15 @@ impl Job<'_> {
             next = intake.chunk().await?;
         }
         let sums = intake.finish()?; // WRITE-3: before the marker of the good end
+        for lane in &mut lanes {
+            if let Some(tell) = lane.hashes.take() {
+                let _ = tell.send(hashes(&sums)); // a lane that has failed does not listen
+            }
+        }
         self.send(&mut lanes, Bytes::new()).await?;
         let done: FuturesUnordered<_> = lanes
             .into_iter()
-            .map(|Lane { node, chunks, done }| async move {
+            .map(|Lane { node, chunks, done, .. }| async move {
                 drop(chunks);
                 let result = done.await;
                 (node, result.unwrap_or_else(|e| Err(CopyError::Other(e.to_string()))))
@@ -174,9 +182,13 @@ impl Job<'_> {
 
     fn open_lane(&self, node: InstanceId, ticket: Ticket, len: Option<u64>) -> Lane {
         let (chunks, rx) = mpsc::channel(LANE_CHUNKS);
+        let (tell, told) = oneshot::channel();
         let (client, data_id) = (self.env.data.clone(), self.data_id);
-        let task = async move { client.put(&ticket, data_id, rx, len).await.map_err(transfer) };
-        Lane { node, chunks, done: AbortOnDropHandle::new(tokio::spawn(task)) }
+        let task = async move {
+            client.put_hashed(&ticket, data_id, rx, len, told).await.map_err(transfer)
+        };
+        let done = AbortOnDropHandle::new(tokio::spawn(task));
+        Lane { node, chunks, hashes: Some(tell), done }
     }
 
     /// Hands a chunk to every lane; leaves lanes that fail, and those that stall while W go on
@@ -288,7 +300,7 @@ impl Race<StoredInfo> {
     /// The nodes whose copy is the body that we saw (WRITE-1).
     fn into_acks(mut self, quorum: usize, sums: &Sums) -> Result<Vec<InstanceId>, FlowError> {
         self.good.retain(|(node, info)| {
-            let same = info.len == sums.len && info.md5 == sums.md5;
+            let same = info.len == sums.len && info.md5 == sums.md5 && info.crc64 == sums.crc64;
             if !same {
                 tracing::error!(%node, ?info, "node stored other bytes than were sent");
             }
@@ -297,6 +309,10 @@ impl Race<StoredInfo> {
         self.check(quorum)?;
         Ok(self.good.into_iter().map(|(node, _)| node).collect())
     }
+}
+
+fn hashes(sums: &Sums) -> Hashes {
+    Hashes { md5: sums.md5, crc64: sums.crc64 }
 }
 
 fn stored(reply: Reply) -> Result<StoredInfo, CopyError> {

@@ -16,6 +16,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::store::Fatal;
+use crate::config::Durability;
 
 /// The version of the file format (`PRAGMA user_version`).
 pub(super) const FORMAT: i64 = 1;
@@ -70,12 +71,17 @@ CREATE VIRTUAL TABLE search USING fts5(bucket, words, content='', contentless_de
 ";
 
 /// Opens the writing connection, making the tables in a new file.
-pub(super) fn open_writer(path: &Path) -> Result<Connection, Fatal> {
+pub(super) fn open_writer(path: &Path, durability: Durability) -> Result<Connection, Fatal> {
     let db = Connection::open(path).map_err(|source| open_error(path, source))?;
     let setup = |db: &Connection| -> rusqlite::Result<i64> {
         db.busy_timeout(Duration::from_secs(5))?;
         db.pragma_update(None, "journal_mode", "WAL")?;
-        db.pragma_update(None, "synchronous", "FULL")?;
+        // NORMAL syncs at checkpoints only: the file stays whole, the last commits may be lost.
+        let synchronous = match durability {
+            Durability::Fsync => "FULL",
+            Durability::Os => "NORMAL",
+        };
+        db.pragma_update(None, "synchronous", synchronous)?;
         db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         common(db)?;
         db.query_row("PRAGMA user_version", [], |r| r.get(0))

@@ -18,6 +18,7 @@ use rusqlite::{Connection, params};
 use super::command::{Applied, Command, Outcome};
 use super::schema;
 use super::step::{Later, Step, Stop};
+use crate::config::Durability;
 
 /// Why the catalog could not go on. Nothing of the batch was kept.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +77,8 @@ impl From<rusqlite::Error> for Fatal {
 pub struct Catalog {
     db: Connection,
     applied: u64,
+    /// Commands since the last checkpoint.
+    fresh: usize,
 }
 
 impl Catalog {
@@ -84,9 +87,17 @@ impl Catalog {
     /// # Errors
     /// `Open` and `Format`.
     pub fn open(path: impl AsRef<Path>) -> Result<Catalog, Fatal> {
-        let db = schema::open_writer(path.as_ref())?;
+        Catalog::open_with(path, Durability::Fsync)
+    }
+
+    /// The same with less durability, where that is asked for.
+    ///
+    /// # Errors
+    /// `Open` and `Format`.
+    pub fn open_with(path: impl AsRef<Path>, durability: Durability) -> Result<Catalog, Fatal> {
+        let db = schema::open_writer(path.as_ref(), durability)?;
         let applied: i64 = db.query_row("SELECT applied FROM state", [], |r| r.get(0))?;
-        Ok(Catalog { db, applied: applied as u64 })
+        Ok(Catalog { db, applied: applied as u64, fresh: 0 })
     }
 
     /// The index of the last command applied; 0 before the first.
@@ -121,6 +132,7 @@ impl Catalog {
         tx.prepare_cached("UPDATE state SET applied=?1")?.execute(params![applied as i64])?;
         tx.commit()?;
         self.applied = applied;
+        self.fresh += commands.len();
         Ok(outcomes)
     }
 
@@ -132,7 +144,13 @@ impl Catalog {
     pub fn checkpoint(&mut self) -> Result<(), Fatal> {
         let mut statement = self.db.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?;
         statement.query_row([], |_| Ok(()))?;
+        self.fresh = 0;
         Ok(())
+    }
+
+    /// How many commands were applied since the last checkpoint.
+    pub fn since_checkpoint(&self) -> usize {
+        self.fresh
     }
 
     #[cfg(test)]

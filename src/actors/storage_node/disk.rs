@@ -15,10 +15,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::message::{NodeStats, StorageError, StoredInfo};
+use super::message::{Hashes, NodeStats, StorageError, StoredInfo};
 use super::store::{Error, Options, Reader, SegmentStore, Stored, Writer};
 use crate::cluster::Fail;
-use crate::data::store::{BlobStore, BlobWriter, Pieces};
+use crate::data::store::{BlobStore, BlobWriter, Md5, Pieces};
 use crate::types::DataId;
 
 /// How many corrupt items are remembered until they are reported; the scrubber meets them again.
@@ -62,6 +62,24 @@ impl Disk {
         self.store.put(data_id, bytes).map(wire_info).map_err(|e| self.judge(e))
     }
 
+    /// Stores a whole item that was hashed by who sent it.
+    ///
+    /// # Errors
+    /// As the store's; `Invalid` where the bytes have another CRC.
+    pub fn put_hashed(
+        &self,
+        data_id: DataId,
+        bytes: &[u8],
+        hashes: Hashes,
+    ) -> Result<StoredInfo, StorageError> {
+        let put = || {
+            let mut writer = self.store.writer(data_id)?.without_md5();
+            writer.write(bytes)?;
+            writer.finish_hashed(hashes.md5, hashes.crc64)
+        };
+        put().map(wire_info).map_err(|e| self.judge(e))
+    }
+
     /// Refuses what cannot fit.
     ///
     /// # Errors
@@ -80,6 +98,13 @@ impl Disk {
             Some(end) if end <= info.len => Ok(()),
             _ => Err(StorageError::Invalid(format!("data {data_id} has {} bytes", info.len))),
         }
+    }
+
+    /// Reads a range as one if that needs no wait for the disk. `None` says nothing but that
+    /// [`Disk::read`] is to be asked.
+    pub fn read_cached(&self, data_id: DataId, offset: u64, len: u64) -> Option<bytes::Bytes> {
+        self.check_range(data_id, offset, len).ok()?;
+        self.store.read_cached(data_id, offset, len)
     }
 
     /// Reads a range as one.
@@ -191,8 +216,12 @@ fn wire_info(stored: Stored) -> StoredInfo {
 pub struct SharedDisk(pub Arc<Disk>);
 
 impl BlobStore for SharedDisk {
-    fn writer(&self, data_id: DataId) -> Result<Box<dyn BlobWriter>, StorageError> {
+    fn writer(&self, data_id: DataId, md5: Md5) -> Result<Box<dyn BlobWriter>, StorageError> {
         let writer = self.0.store.writer(data_id).map_err(|e| self.0.judge(e))?;
+        let writer = match md5 {
+            Md5::Computed => writer,
+            Md5::Given => writer.without_md5(),
+        };
         Ok(Box::new(DiskWriter { writer: Some(writer), disk: self.0.clone() }))
     }
 
@@ -232,6 +261,12 @@ impl BlobWriter for DiskWriter {
     fn finish(mut self: Box<Self>, md5: Option<[u8; 16]>) -> Result<StoredInfo, StorageError> {
         let writer = self.writer.take().expect("only finishing takes the writer");
         writer.finish(md5).map(wire_info).map_err(|e| self.disk.judge(e))
+    }
+
+    fn finish_hashed(mut self: Box<Self>, hashes: Hashes) -> Result<StoredInfo, StorageError> {
+        let writer = self.writer.take().expect("only finishing takes the writer");
+        let stored = writer.finish_hashed(hashes.md5, hashes.crc64);
+        stored.map(wire_info).map_err(|e| self.disk.judge(e))
     }
 }
 

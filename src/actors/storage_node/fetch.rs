@@ -117,7 +117,8 @@ impl Puller {
             Copy::Stream(self.client.get(&ticket, data_id).await.map_err(from_transfer)?)
         };
         let store = Arc::new(SharedDisk(self.disk.clone()));
-        let expected = Expected { len: Some(len), md5: Some(info.md5) }; // FETCH-1
+        // FETCH-1: a copy is hashed here in full
+        let expected = Expected { len: Some(len), md5: Some(info.md5), hashed: false };
         match receive(store, data_id, expected, &mut source, STALL_LIMIT).await {
             Ok(stored) => Ok(stored),
             Err(ReceiveError::Refused(error)) => Err(error),

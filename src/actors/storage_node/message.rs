@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::Wire;
 use crate::types::{DataId, InstanceId};
 
-pub use crate::data::words::{StorageError, StoredInfo, Ticket};
+pub use crate::data::words::{Hashes, StorageError, StoredInfo, Ticket};
 
 /// The largest body that travels inside a message, in bytes.
 pub const INLINE_LIMIT: u64 = 64 * 1024;
@@ -70,6 +70,16 @@ pub enum Message {
     },
     /// Space and item counts; answered [`Reply::Stats`].
     Stats,
+    /// As `Write`, for a caller that hashed the body: the node checks the CRC, and takes the MD5
+    /// over.
+    WriteHashed {
+        /// The id, fresh for this upload.
+        data_id: DataId,
+        /// The body.
+        bytes: Bytes,
+        /// Its hashes.
+        hashes: Hashes,
+    },
 }
 
 /// The good answers of a storage node.
@@ -113,7 +123,7 @@ impl Wire for Message {
 
     fn kind(&self) -> &'static str {
         match self {
-            Message::Write { .. } => "write",
+            Message::Write { .. } | Message::WriteHashed { .. } => "write",
             Message::BeginWrite { .. } => "begin_write",
             Message::Read { .. } => "read",
             Message::BeginRead { .. } => "begin_read",

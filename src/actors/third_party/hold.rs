@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::spool::SpoolFile;
 use crate::actors::storage_node::message::StorageError;
-use crate::data::store::{BlobStore, BlobWriter, Pieces};
+use crate::data::store::{BlobStore, BlobWriter, Md5, Pieces};
 use crate::types::{DataId, UnixMillis};
 
 /// How a piece of a stream fails.
@@ -70,7 +70,7 @@ impl Hold {
 pub struct HoldStore(pub Arc<Hold>);
 
 impl BlobStore for HoldStore {
-    fn writer(&self, _data_id: DataId) -> Result<Box<dyn BlobWriter>, StorageError> {
+    fn writer(&self, _data_id: DataId, _md5: Md5) -> Result<Box<dyn BlobWriter>, StorageError> {
         Err(StorageError::Invalid("third-party nodes take no data".into()))
     }
 
@@ -112,7 +112,7 @@ mod tests {
         hold.put(DataId(3), body(), 3, 100);
         hold.sweep(100);
         assert!(store.reader(DataId(3), 0, 3).is_err() && hold.waiting() == 0, "HOLD-2");
-        assert!(store.writer(DataId(4)).is_err());
+        assert!(store.writer(DataId(4), Md5::Computed).is_err());
     }
 
     #[test]

@@ -5,13 +5,15 @@
 //! - SEGMENT-2: a segment with a [`Pin`] is neither sealed nor dropped.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use nix::fcntl::{FallocateFlags, fallocate};
+use rustix::buffer::spare_capacity;
+use rustix::io::ReadWriteFlags;
 
 use super::options::{DiskHook, DiskOp};
 use super::record::Place;
@@ -180,6 +182,36 @@ impl Segment {
     pub fn read(&self, buffer: &mut [u8], pos: u64) -> io::Result<()> {
         self.ask(DiskOp::Read { len: buffer.len() as u64 })?;
         self.file.read_exact_at(buffer, pos)
+    }
+
+    /// The `len` bytes from `pos`, in memory that was not cleared before.
+    ///
+    /// # Errors
+    /// As [`Segment::read`].
+    pub fn read_vec(&self, len: usize, pos: u64) -> io::Result<Vec<u8>> {
+        self.ask(DiskOp::Read { len: len as u64 })?;
+        let mut bytes = Vec::with_capacity(len);
+        while bytes.len() < len {
+            let at = pos + bytes.len() as u64;
+            match rustix::io::pread(&self.file, spare_capacity(&mut bytes), at) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        bytes.truncate(len); // the allocator may have given more
+        Ok(bytes)
+    }
+
+    /// Fills `buffer` from `pos` if the operating system has it all in memory; else `false`, and
+    /// `buffer` holds anything. Never waits for the disk.
+    pub fn read_cached(&self, buffer: &mut [u8], pos: u64) -> bool {
+        if self.hook.is_some() {
+            return false; // a hook may hold up the reader
+        }
+        let (len, no_wait) = (buffer.len(), ReadWriteFlags::NOWAIT);
+        let read = rustix::io::preadv2(&self.file, &mut [IoSliceMut::new(buffer)], pos, no_wait);
+        read == Ok(len)
     }
 
     /// Makes everything written so far durable.

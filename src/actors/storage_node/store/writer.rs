@@ -95,6 +95,11 @@ impl Writer {
                 continue;
             }
             let (now, later) = bytes.split_at(room.min(bytes.len()));
+            if self.buffer.capacity() - self.buffer.len() < now.len() {
+                // What came in one piece is mostly all; of a second one more follow.
+                let all = self.len as usize == now.len();
+                self.buffer.reserve_exact(if all { now.len() } else { room });
+            }
             self.buffer.extend_from_slice(now);
             bytes = later;
         }

@@ -31,6 +31,27 @@ fn items_of_all_sizes_read_back_whole_and_in_ranges_also_after_a_restart() {
 }
 
 #[test]
+fn what_is_read_without_waiting_is_what_is_read_otherwise() {
+    let dir = TempDir::new().expect("a directory");
+    let store = open(dir.path(), &quick());
+    let bytes = bytes_of(1, 40_000);
+    store.put(id(1), &bytes).expect("it is stored");
+    let near = store.read_cached(id(1), 100, 30_000).expect("it was written just now");
+    assert!(near == bytes[100..30_100]);
+    assert_eq!(store.read_cached(id(1), 39_999, 2), None, "beyond the end");
+    assert_eq!(store.read_cached(id(1), u64::MAX, 2), None);
+    assert_eq!(store.read_cached(id(2), 0, 1), None);
+    store.put(id(3), &bytes_of(3, 100_000)).expect("it is stored");
+    assert_eq!(store.read_cached(id(3), 0, 10), None, "too much to be verified on the way");
+    let path = segment_files(dir.path()).pop().expect("a segment");
+    let mut disk = fs::read(&path).expect("it is read");
+    let at = disk.windows(64).position(|w| w == &bytes[..64]).expect("the bytes are there");
+    disk[at + 500] ^= 1;
+    fs::write(&path, disk).expect("it is written");
+    assert_eq!(store.read_cached(id(1), 0, 10), None, "rot is not given out");
+}
+
+#[test]
 fn unfinished_and_refused_uploads_leave_nothing_behind() {
     let dir = TempDir::new().expect("a directory");
     let store = open(dir.path(), &small());
