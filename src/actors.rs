@@ -1,5 +1,6 @@
 //! The actors of the services: each a pure core and a thin shell, under a supervisor.
 
+pub mod census;
 pub mod committer;
 pub mod member;
 pub mod metadata;

@@ -32,7 +32,7 @@ enum Command {
     /// Start a whole cluster on this machine, one process per service instance.
     Up(up::UpArgs),
     /// Run one node (what `up` and containers start).
-    Node(node::NodeArgs),
+    Node(Box<node::NodeArgs>),
     /// Show the live cluster.
     Status(status::StatusArgs),
     /// Look at configuration files.
@@ -73,7 +73,7 @@ pub fn main() -> ExitCode {
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     let result = match cli.command {
         Command::Up(args) => up::run(args),
-        Command::Node(args) => node::run(args),
+        Command::Node(args) => node::run(*args),
         Command::Status(args) => status::run(&args),
         Command::Config(command) => config::run(&command),
         Command::Completions { shell } => {

@@ -30,6 +30,10 @@ pub enum EventKind {
     MemberLeft,
     /// A role supervisor of a peer ended.
     PeerSupervisorEnded,
+    /// Fewer instances of a service run than are wanted.
+    RoleBelow,
+    /// All that are wanted run again.
+    RoleWhole,
 }
 
 /// One event.

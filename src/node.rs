@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::actors::census::{self, Wanted};
 use crate::actors::supervisor::restart::{Limits, Strategy};
 use crate::actors::supervisor::{self, ChildSpec, Supervisor, SupervisorSpec};
 use crate::actors::{member, task, watch as peer_watch};
@@ -26,6 +27,7 @@ use crate::cluster::transport::{FilesError, TlsFiles, Transport};
 use crate::cluster::{Cluster, MemberInfo, Members};
 use crate::config::{Config, Tls};
 use crate::data::client::{ClientOptions, DataClient};
+use crate::data::desk::Desk;
 use crate::data::{self, server::ServerLimits};
 use crate::events::EventLog;
 use crate::http::{EdgeSettings, serve};
@@ -61,6 +63,8 @@ pub struct NodeOptions {
     pub cluster_id: Option<u128>,
     /// Shared by all members.
     pub secret: Secret,
+    /// How many instances of each service there should be, where somebody said so.
+    pub wanted: Wanted,
     /// The configuration.
     pub config: Config,
 }
@@ -71,8 +75,29 @@ pub struct Node {
     sessions: Arc<Sessions>,
     root: ActorRef<supervisor::Message>,
     root_ended: tokio::task::JoinHandle<()>,
-    edges: TaskTracker,
+    edges: Edges,
+}
+
+/// What serves the sockets of a node. An edge that ends before it was asked to takes the node along:
+/// it restarts as a whole.
+#[derive(Default)]
+struct Edges {
+    running: TaskTracker,
     stop: CancellationToken,
+    broken: CancellationToken,
+}
+
+impl Edges {
+    fn spawn(&self, name: &'static str, edge: impl Future<Output = ()> + Send + 'static) {
+        let (stop, broken) = (self.stop.clone(), self.broken.clone());
+        self.running.spawn(async move {
+            let ended = tokio::spawn(edge).await; // so that a panic is seen
+            if !stop.is_cancelled() {
+                tracing::error!(name, ?ended, "an edge ended; the node ends");
+                broken.cancel();
+            }
+        });
+    }
 }
 
 /// How a node came to its end.
@@ -169,6 +194,7 @@ impl Node {
             workers: roles::workers(cluster.instance(), options.config.queue.workers),
             env,
             desk: Arc::default(),
+            wanted: Arc::new(options.wanted.clone()),
             outside: sockets.outside.as_ref().map(roles::Outside::new).transpose()?,
         };
         let (tell_root, root_known) = watch::channel(None);
@@ -176,12 +202,13 @@ impl Node {
         let roles = roles.collect::<anyhow::Result<Vec<_>>>()?;
         let requests = parts.env.requests.child(cluster.instance(), &events);
         let roles = std::iter::once(requests).chain(roles).collect();
-        let spec = root_spec(roles, &cluster, &events, root_known.clone());
+        let wanted = parts.wanted.clone();
+        let spec = root_spec(roles, &cluster, &events, (root_known.clone(), wanted));
         let (root, root_ended) = Supervisor::start_root(spec).await?;
         tell_root.send_replace(Some(root.clone()));
         metrics::sample(options.data_dir.clone(), stop.clone());
         sessions.settled(SETTLE_LIMIT).await;
-        let edges = TaskTracker::new();
+        let edges = Edges { stop: stop.clone(), ..Edges::default() };
         let edge = EdgeSettings {
             max_in_flight: options.config.http.max_in_flight,
             header_timeout: options.config.http.header_timeout.0,
@@ -191,26 +218,23 @@ impl Node {
         for (service, listener) in options.services.iter().zip(sockets.http) {
             let handler = roles::handler(*service, &parts, root_known.clone());
             let edge = EdgeSettings { s3: *service == Service::Storage, ..edge };
-            edges.spawn(serve(listener, handler, edge, stop.clone()));
+            edges.spawn("http", serve(listener, handler, edge, stop.clone()));
         }
-        let (desk, limits) = (parts.desk.clone(), ServerLimits::default());
-        edges.spawn(data::server::serve(
-            sockets.data,
-            transport.clone(),
-            desk,
-            limits,
-            stop.clone(),
-        ));
+        let (limits, runner) = (ServerLimits::default(), transfers(&parts.env.requests));
+        let serve_data = |listener, desk: &Arc<Desk>| {
+            let (desk, runner) = (desk.clone(), runner.clone());
+            data::server::serve(listener, transport.clone(), desk, limits, runner, stop.clone())
+        };
+        edges.spawn("data plane", serve_data(sockets.data, &parts.desk));
         if let (Some(listener), Some(outside)) = (sockets.outside, &parts.outside) {
-            let desk = outside.desk.clone();
-            edges.spawn(data::server::serve(listener, transport, desk, limits, stop.clone()));
+            edges.spawn("third-party bodies", serve_data(listener, &outside.desk));
         }
         for address in options.bootstrap.iter().filter_map(|b| consul_address(b)) {
             let consul = Consul::new(address, cluster.table().own().clone())?;
-            edges.spawn(consul.run(sessions.clone(), stop.clone()));
+            edges.spawn("consul", consul.run(sessions.clone(), stop.clone()));
         }
-        edges.close();
-        Ok(Node { cluster, sessions, root, root_ended, edges, stop })
+        edges.running.close();
+        Ok(Node { cluster, sessions, root, root_ended, edges })
     }
 
     /// The own member entry.
@@ -218,17 +242,18 @@ impl Node {
         self.cluster.table().own().clone()
     }
 
-    /// Runs until `asked` is done or the root supervisor gives up; then ends in order: edges drain,
-    /// peers are told, actors stop, sessions close.
+    /// Runs until `asked` is done, the root supervisor gives up or an edge breaks; then ends in
+    /// order: edges drain, peers are told, actors stop, sessions close.
     pub async fn run(mut self, asked: impl Future<Output = ()>) -> Ended {
-        let ended = tokio::select! {
-            () = asked => Ended::Stopped,
-            _ = &mut self.root_ended => Ended::Escalated,
+        let (ended, root_lives) = tokio::select! {
+            () = asked => (Ended::Stopped, true),
+            () = self.edges.broken.cancelled() => (Ended::Escalated, true),
+            _ = &mut self.root_ended => (Ended::Escalated, false),
         };
-        self.stop.cancel();
-        self.edges.wait().await;
+        self.edges.stop.cancel();
+        self.edges.running.wait().await;
         self.sessions.leave();
-        if ended == Ended::Stopped {
+        if root_lives {
             member::say_goodbye(&self.cluster, GOODBYE_LIMIT).await;
             let limit = Some(Duration::from_secs(20));
             if self.root.call(supervisor::Message::Stop, limit).await.is_err() {
@@ -241,21 +266,37 @@ impl Node {
     }
 }
 
+/// Runs each connection of the data plane in an actor beside those of the requests.
+fn transfers(requests: &Requests) -> data::server::Runner {
+    let requests = requests.clone();
+    Arc::new(move |work| {
+        let requests = requests.clone();
+        Box::pin(async move {
+            let _ = requests.run("transfer", work).await; // killed: the connection is closed
+        })
+    })
+}
+
 fn root_spec(
     roles: Vec<ChildSpec>,
     cluster: &Cluster,
     events: &Arc<EventLog>,
-    root: member::Root,
+    (root, wanted): (member::Root, Arc<Wanted>),
 ) -> SupervisorSpec {
     let member = member::Member { root, events: events.clone() };
     let (for_members, for_events) = (cluster.clone(), events.clone());
     let record = move || -> task::Work {
         Box::pin(peer_watch::record_members(for_members.clone(), for_events.clone()))
     };
+    let (for_census, census_events) = (cluster.clone(), events.clone());
+    let count = move || -> task::Work {
+        Box::pin(census::run(for_census.clone(), wanted.clone(), census_events.clone()))
+    };
     let mut children = vec![
         ChildSpec::service("member", cluster, move || member.clone()),
         task::child("members", record),
         peer_watch::child(cluster, events),
+        task::child("census", count),
     ];
     children.extend(roles);
     SupervisorSpec {

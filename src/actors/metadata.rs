@@ -35,6 +35,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 
 use crate::actors::committer::{CommitError, Committer, Machine, Turn};
@@ -165,10 +166,12 @@ impl Service for Metadata {
             }
             Message::Read(query) => {
                 state.turn = (state.turn + 1) % state.readers.len();
-                if let Err(error) = state.readers[state.turn].try_send((query, call.reply)) {
-                    let (mpsc::error::TrySendError::Full((_, reply))
-                    | mpsc::error::TrySendError::Closed((_, reply))) = error;
-                    reply.refuse(Nack::Overload);
+                match state.readers[state.turn].try_send((query, call.reply)) {
+                    Ok(()) => {}
+                    Err(TrySendError::Full((_, reply))) => reply.refuse(Nack::Overload),
+                    Err(TrySendError::Closed(_)) => {
+                        return Err("a reader of the catalog died".into());
+                    }
                 }
             }
         }

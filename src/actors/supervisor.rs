@@ -6,7 +6,8 @@
 //! can monitor it.
 //!
 //! - `SUP-1` children start in tasks of their own: a slow start never holds up the supervisor;
-//! - `SUP-2` an orderly stop ends the children in reverse order and waits for each.
+//! - `SUP-2` an orderly stop ends the children in reverse order and waits for each;
+//! - `SUP-3` a child that runs but does not answer twice in a row is killed, and so comes back.
 
 pub mod restart;
 
@@ -30,8 +31,14 @@ use restart::{Effect, Input, Limits, Restarts, Strategy};
 
 /// How long a child may take to end in order before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
-/// How long a child may take to answer `Observe`.
-const OBSERVE_LIMIT: Duration = Duration::from_millis(300);
+/// How long a child may take to answer when it is asked for the tree.
+const OBSERVE_LIMIT: Duration = Duration::from_secs(1);
+/// How long a child may take to answer when it is asked whether it hangs, and how often it is.
+/// One that hangs is found within `2 * (CHECK_LIMIT + CHECK_INTERVAL)`. One missed answer is not
+/// enough: a process that was stopped for a while finds all its deadlines passed.
+const CHECK_LIMIT: Duration = Duration::from_secs(2);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+const MISSES: u32 = 2;
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -40,7 +47,8 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub struct ChildSpec {
     name: String,
     start: Arc<dyn Fn(ActorCell) -> BoxFuture<Result<ActorCell, SpawnErr>> + Send + Sync>,
-    observe: Arc<dyn Fn(ActorCell) -> BoxFuture<Observed> + Send + Sync>,
+    /// Asks it what it has to say; none = no answer within the time given.
+    observe: Arc<dyn Fn(ActorCell, Duration) -> BoxFuture<Option<Observed>> + Send + Sync>,
     /// Whether it has an orderly end; a task in the middle of its future has none.
     orderly: bool,
 }
@@ -87,13 +95,12 @@ impl ChildSpec {
                 Ok(actor.get_cell())
             })
         };
-        let observe = |cell: ActorCell| -> BoxFuture<Observed> {
+        let observe = |cell: ActorCell, limit: Duration| -> BoxFuture<Option<Observed>> {
             Box::pin(async move {
                 let actor = ActorRef::<Env<S::Req>>::from(cell);
-                let answer = actor.call(Env::Observe, Some(OBSERVE_LIMIT)).await;
-                let text = answer.ok().and_then(|a| a.success_or(()).ok());
-                let summary = text.and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default();
-                Observed { summary, children: Vec::new() }
+                let text = actor.call(Env::Observe, Some(limit)).await.ok()?.success_or(()).ok()?;
+                let summary = serde_json::from_str(&text).unwrap_or_default();
+                Some(Observed { summary, children: Vec::new() })
             })
         };
         let (start, observe) = (Arc::new(start), Arc::new(observe));
@@ -111,24 +118,25 @@ impl ChildSpec {
                 Ok(actor.get_cell())
             })
         };
-        let observe = |cell: ActorCell| -> BoxFuture<Observed> {
+        let observe = |cell: ActorCell, limit: Duration| -> BoxFuture<Option<Observed>> {
             Box::pin(async move {
                 let actor = ActorRef::<Message>::from(cell);
-                let answer = actor.call(Message::Observe, Some(2 * OBSERVE_LIMIT)).await;
-                let children = answer.ok().and_then(|a| a.success_or(()).ok()).unwrap_or_default();
-                Observed { children, ..Observed::default() }
+                let answer = actor.call(Message::Observe, Some(limit + OBSERVE_LIMIT)).await;
+                let children = answer.ok()?.success_or(()).ok()?;
+                Some(Observed { children, ..Observed::default() })
             })
         };
         ChildSpec { name, start: Arc::new(start), observe: Arc::new(observe), orderly: true }
     }
 
-    /// Any local actor, started by `start` under the given supervisor; it says nothing of itself, and
-    /// is killed when the node stops.
+    /// Any local actor, started by `start` under the given supervisor; it says nothing of itself, is
+    /// not asked whether it hangs, and is killed when the node stops.
     pub fn local(
         name: &str,
         start: impl Fn(ActorCell) -> BoxFuture<Result<ActorCell, SpawnErr>> + Send + Sync + 'static,
     ) -> Self {
-        let observe = |_| -> BoxFuture<Observed> { Box::pin(async { Observed::default() }) };
+        let observe =
+            |_, _| -> BoxFuture<Option<Observed>> { Box::pin(async { Some(Observed::default()) }) };
         let (start, observe) = (Arc::new(start), Arc::new(observe));
         ChildSpec { name: name.into(), start, observe, orderly: false }
     }
@@ -162,6 +170,10 @@ pub enum Message {
     Started(usize, u64, Result<ActorCell, String>),
     /// A wait is over.
     BackoffOver(usize, u64),
+    /// Ask the children whether they answer (SUP-3).
+    Check,
+    /// Whether a child of this start answered.
+    Checked(usize, u64, bool),
     /// The children and what they say of themselves.
     Observe(RpcReplyPort<Vec<ActorNode>>),
     /// End the children in order, then yourself.
@@ -200,6 +212,10 @@ struct Row {
     state: &'static str,
     restarts: u64,
     last_end: Option<String>,
+    /// Being asked whether it answers.
+    checking: bool,
+    /// So many answers in a row did not come.
+    missed: u32,
 }
 
 impl Supervisor {
@@ -251,6 +267,7 @@ impl Supervisor {
         let row = &mut state.rows[child];
         row.generation += 1;
         row.state = "starting";
+        (row.checking, row.missed) = (false, 0);
         let (generation, myself) = (row.generation, myself.clone());
         let start = self.spec.children[child].start.clone();
         tokio::spawn(async move {
@@ -315,6 +332,7 @@ impl Supervisor {
         let row = &mut state.rows[child];
         row.cell = None;
         row.restarts += 1;
+        let cause = if row.missed >= MISSES { "did not answer: killed".into() } else { cause };
         row.last_end = Some(cause.clone());
         let name = &self.spec.children[child].name;
         crate::metrics::get().actor_restarts.with_label_values(&[name]).inc();
@@ -325,6 +343,29 @@ impl Supervisor {
     fn tell(&self, kind: EventKind, child: &str, detail: &str) {
         let subject = format!("{}/{child}", self.spec.name);
         self.spec.events.record(Event::now(kind, &self.spec.instance, &subject, detail));
+    }
+
+    /// Asks each running child that is not being asked already.
+    fn check(&self, myself: &ActorRef<Message>, state: &mut State) {
+        for (child, (row, spec)) in state.rows.iter_mut().zip(&self.spec.children).enumerate() {
+            let Some(cell) = row.cell.clone().filter(|_| !row.checking) else { continue };
+            row.checking = true;
+            let (generation, myself) = (row.generation, myself.clone());
+            let asked = (spec.observe)(cell, CHECK_LIMIT);
+            tokio::spawn(async move {
+                let answered = asked.await.is_some();
+                let _ = myself.cast(Message::Checked(child, generation, answered)); // ended: fine
+            });
+        }
+    }
+
+    /// SUP-3. That the child was killed is told as its end, as of any other.
+    fn checked(&self, row: &mut Row, answered: bool) {
+        row.checking = false;
+        row.missed = if answered { 0 } else { row.missed + 1 };
+        if let Some(cell) = row.cell.as_ref().filter(|_| row.missed >= MISSES) {
+            cell.kill();
+        }
     }
 
     /// Asks the children in a task, so that a hung one does not hold up the supervisor.
@@ -341,14 +382,15 @@ impl Supervisor {
                     last_end: row.last_end.clone(),
                     ..ActorNode::default()
                 };
-                (node, row.cell.clone().map(|cell| (spec.observe)(cell)))
+                (node, row.cell.clone().map(|cell| (spec.observe)(cell, OBSERVE_LIMIT)))
             })
             .collect();
         tokio::spawn(async move {
             let asked = asked.into_iter().map(|(mut node, said)| async move {
-                if let Some(said) = said {
-                    let said = said.await;
-                    (node.summary, node.children) = (said.summary, said.children);
+                let Some(asked) = said else { return node };
+                match asked.await {
+                    Some(said) => (node.summary, node.children) = (said.summary, said.children),
+                    None => node.state = "not answering".to_owned(),
                 }
                 node
             });
@@ -397,6 +439,7 @@ impl Actor for Supervisor {
     async fn post_start(&self, myself: ActorRef<Message>, state: &mut State) -> Step {
         let group = supervisor_group(&self.spec.name, &self.spec.instance);
         ractor::pg::join(group, vec![myself.get_cell()]);
+        myself.send_interval(CHECK_INTERVAL, || Message::Check);
         self.step(&myself, state, Input::Begin)
     }
 
@@ -410,6 +453,17 @@ impl Actor for Supervisor {
                     true => self.step(&myself, state, Input::BackoffOver(child)),
                     false => Ok(()),
                 }
+            }
+            Message::Check => {
+                self.check(&myself, state);
+                Ok(())
+            }
+            Message::Checked(child, generation, answered) => {
+                let row = &mut state.rows[child];
+                if row.generation == generation {
+                    self.checked(row, answered);
+                }
+                Ok(())
             }
             Message::Observe(port) => {
                 self.observe(state, port);

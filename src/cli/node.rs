@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::up::plan::parse_scale;
 use super::{Failure, load_config};
 use crate::cluster::handshake::Secret;
 use crate::node::{Ended, Node, NodeOptions};
@@ -48,6 +49,10 @@ pub struct NodeArgs {
     /// Configuration file.
     #[arg(long, env = "MOCKS3_CONFIG")]
     config: Option<PathBuf>,
+    /// How many instances of each service the cluster should have, as in metadata=1,storage=3; a
+    /// service below its count is told in the events and by `status`.
+    #[arg(long, value_delimiter = ',', value_parser = parse_scale)]
+    wanted: Vec<(Service, usize)>,
     /// End when the process that started this one ends.
     #[arg(long, hide = true)]
     follow_parent: bool,
@@ -113,6 +118,7 @@ fn options(args: NodeArgs) -> Result<NodeOptions, Failure> {
         bootstrap: args.bootstrap,
         cluster_id,
         secret: secret(args.secret_file.as_ref())?,
+        wanted: args.wanted.into_iter().collect(),
         config,
     })
 }

@@ -16,7 +16,8 @@ use crate::http::admin::{ClusterView, MemberView, all_running};
   mocks3 status --url http://127.0.0.1:8083 --json | jq '.members[] | {service, pid}'
 
 JSON: {\"members\": [{service, instance, node, pid, state (live|lost), http_url, s3_url, data_address,
-  cluster_address, actors: [{name, state, restarts, last_end?, summary?, children?}], lag}]}")]
+  cluster_address, actors: [{name, state, restarts, last_end?, summary?, children?}], lost_cause?,
+  lag}], \"roles\": [{service, wanted, live}]}")]
 pub struct StatusArgs {
     /// A node's HTTP address [default: the first of 127.0.0.1:8081-8085 that answers].
     #[arg(long, env = "MOCKS3_URL")]
@@ -24,6 +25,9 @@ pub struct StatusArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// Show every actor, how often it was restarted and why it ended the last time.
+    #[arg(long, conflicts_with = "json")]
+    actors: bool,
     /// Show it again every second until interrupted.
     #[arg(long, conflicts_with = "json")]
     watch: bool,
@@ -42,7 +46,8 @@ pub fn run(args: &StatusArgs) -> Result<(), Failure> {
                 return Ok(());
             }
             let clear = if args.watch { "\x1b[2J\x1b[H" } else { "" };
-            print!("{clear}{}", table(&view));
+            let below = if args.actors { tree(&view) } else { String::new() };
+            print!("{clear}{}{below}", table(&view));
             if !args.watch {
                 return Ok(());
             }
@@ -100,10 +105,35 @@ fn table(view: &ClusterView) -> String {
             member.pid,
             state(member),
             member.http_url,
-            actors(&member.actors)
+            member.lost_cause.clone().unwrap_or_else(|| actors(&member.actors))
         );
     }
+    for role in view.roles.iter().filter(|role| role.live < role.wanted) {
+        let _ = writeln!(text, "{}: only {} of {} run", role.service, role.live, role.wanted);
+    }
     text
+}
+
+/// The actors of all members, a line each.
+fn tree(view: &ClusterView) -> String {
+    let mut text = String::new();
+    for member in &view.members {
+        let _ = writeln!(text, "\n{} ({})", member.instance, state(member));
+        branches(&member.actors, 1, &mut text);
+    }
+    text
+}
+
+fn branches(nodes: &[ActorNode], depth: usize, text: &mut String) {
+    for node in nodes {
+        let indent = "  ".repeat(depth);
+        let _ = write!(text, "{indent}{:<16} {}", node.name, node.state);
+        if let Some(end) = &node.last_end {
+            let _ = write!(text, ", restarted {} times, ended last: {end}", node.restarts);
+        }
+        text.push('\n');
+        branches(&node.children, depth + 1, text);
+    }
 }
 
 fn state(member: &MemberView) -> &'static str {

@@ -7,7 +7,7 @@
 
 mod child;
 mod follow;
-mod plan;
+pub mod plan;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

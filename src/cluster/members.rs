@@ -60,6 +60,8 @@ pub struct Member {
     pub state: MemberState,
     /// Since when.
     pub since_ms: UnixMillis,
+    /// Why it was lost, where it was.
+    pub lost_cause: Option<String>,
 }
 
 /// A change of the table.
@@ -121,7 +123,12 @@ impl Members {
 
     /// A session with a member is ready.
     pub fn joined(&self, info: MemberInfo) {
-        let row = Member { info: info.clone(), state: MemberState::Live, since_ms: now_ms() };
+        let row = Member {
+            info: info.clone(),
+            state: MemberState::Live,
+            since_ms: now_ms(),
+            lost_cause: None,
+        };
         self.lock().insert(info.instance.clone(), row);
         self.tell(MemberEvent::Joined(info));
     }
@@ -137,6 +144,7 @@ impl Members {
             }
             member.state = MemberState::Lost;
             member.since_ms = now_ms();
+            member.lost_cause = Some(cause.to_owned());
             member.info.clone()
         };
         tracing::warn!(peer = info.instance, cause, "member lost");

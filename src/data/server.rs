@@ -1,6 +1,7 @@
 //! The data server of a storage node.
 //!
-//! Runs as a supervised task, one per node; finds the store through the [`Desk`].
+//! One per node; finds the store through the [`Desk`]. Each connection, and so each transfer, runs
+//! where the node's [`Runner`] puts it: in a supervised actor of its own.
 //!
 //! `PUT /data/{data_id}` and `GET /data/{data_id}`, each with the ticket in the header
 //! `x-mocks3-ticket`. A good upload is answered 200 with a `StoredInfo`, a good download 200 with
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::stream::{self, Stream, StreamExt};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, Request, Response, StatusCode};
@@ -64,6 +66,9 @@ impl Default for ServerLimits {
     }
 }
 
+/// Runs the work of one connection to its end.
+pub type Runner = Arc<dyn Fn(BoxFuture<'static, ()>) -> BoxFuture<'static, ()> + Send + Sync>;
+
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Serves until `stop`; then, or when the future is dropped, all connections are closed.
@@ -72,6 +77,7 @@ pub async fn serve(
     transport: Transport,
     desk: Arc<Desk>,
     limits: ServerLimits,
+    runner: Runner,
     stop: CancellationToken,
 ) {
     let slots = Arc::new(Semaphore::new(limits.connections));
@@ -96,7 +102,7 @@ pub async fn serve(
             continue;
         };
         let transport = transport.clone();
-        connections.spawn(async move {
+        connections.spawn(runner(Box::pin(async move {
             let closed = transfers.closed().clone();
             let served = async {
                 if let Err(refused) = connection(&transport, stream, transfers, limits).await {
@@ -108,7 +114,7 @@ pub async fn serve(
                 () = closed.cancelled() => (), // DATA-5
             }
             drop(slot);
-        });
+        })));
     }
 }
 

@@ -54,7 +54,14 @@ async fn bench_over(
     let (desk, store, stop) =
         (Arc::<Desk>::default(), FakeStore::default(), CancellationToken::new());
     let open = desk.open(address.clone(), Arc::new(store.clone()), TransferLimits::default());
-    tokio::spawn(serve(listener, servers, desk.clone(), limits, stop.clone()));
+    tokio::spawn(serve(
+        listener,
+        servers,
+        desk.clone(),
+        limits,
+        Arc::new(|work| work),
+        stop.clone(),
+    ));
     let (client, _stop) = (DataClient::over(clients, options), stop.drop_guard());
     Bench { store, desk, open, client, address, _stop }
 }

@@ -16,6 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::error::ApiError;
 use super::json::input::check_range;
 use super::json::{Api, Gate, Operation, Params, ParamsInput};
+use crate::actors::census::{self, Wanted};
 use crate::actors::member::{self, Root};
 use crate::actors::supervisor::ActorNode;
 use crate::cluster::{Cluster, MemberInfo, MemberState};
@@ -34,6 +35,8 @@ pub struct Admin {
     pub root: Root,
     /// The own events.
     pub events: Arc<EventLog>,
+    /// How many instances of each service there should be.
+    pub wanted: Arc<Wanted>,
 }
 
 /// One member in `GET /api/v1/cluster` and `mocks3 status --json`.
@@ -62,6 +65,9 @@ pub struct MemberView {
     /// Its actor tree; empty where it does not answer.
     #[schema(value_type = Vec<Object>)]
     pub actors: Vec<ActorNode>,
+    /// Why it was lost, where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_cause: Option<String>,
     /// Entries that its replica is behind; 0 while every group has one member.
     pub lag: u64,
 }
@@ -71,6 +77,21 @@ pub struct MemberView {
 pub struct ClusterView {
     /// The members, ordered by service and instance.
     pub members: Vec<MemberView>,
+    /// How many instances of each service run, and how many should, where that was said.
+    #[serde(default)]
+    pub roles: Vec<RoleView>,
+}
+
+/// One service in `GET /api/v1/cluster`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RoleView {
+    /// `storage-service`.
+    #[schema(value_type = String)]
+    pub service: Service,
+    /// How many should run.
+    pub wanted: usize,
+    /// How many run, as the answering node sees it.
+    pub live: usize,
 }
 
 /// The operations.
@@ -88,7 +109,11 @@ pub fn api(admin: Admin) -> Api {
     );
     let members = Operation::get("/api/v1/cluster")
         .about("The members of the cluster with their actors")
-        .answer::<ClusterView>(StatusCode::OK, "the members", ClusterView { members: Vec::new() });
+        .answer::<ClusterView>(
+            StatusCode::OK,
+            "the members",
+            ClusterView { members: Vec::new(), roles: Vec::new() },
+        );
     let tree = Operation::get("/api/v1/actors")
         .about("The actor tree of every node")
         .answer::<Trees>(StatusCode::OK, "the trees", json!({ "nodes": [] }));
@@ -185,9 +210,10 @@ async fn prometheus() -> Response {
 async fn cluster(State(admin): State<Admin>) -> Json<ClusterView> {
     let own = admin.cluster.instance().to_owned();
     let lost = admin.cluster.table().others().into_iter();
-    let lost = lost.filter(|m| m.state == MemberState::Lost).map(|m| (m.info, MemberState::Lost));
-    let live = admin.cluster.members().into_iter().map(|m| (m, MemberState::Live));
-    let views = live.chain(lost).map(|(info, state)| {
+    let lost = lost.filter(|m| m.state == MemberState::Lost);
+    let lost = lost.map(|m| (m.info, MemberState::Lost, m.lost_cause));
+    let live = admin.cluster.members().into_iter().map(|m| (m, MemberState::Live, None));
+    let views = live.chain(lost).map(|(info, state, lost_cause)| {
         let (admin, own) = (&admin, &own);
         async move {
             let actors = match state {
@@ -197,17 +223,26 @@ async fn cluster(State(admin): State<Admin>) -> Json<ClusterView> {
                 }
                 MemberState::Lost => Vec::new(),
             };
-            view(info, state, actors)
+            view(info, (state, lost_cause), actors)
         }
     });
     let nested = futures::future::join_all(views).await;
     let mut members: Vec<MemberView> = nested.into_iter().flatten().collect();
     members.sort_by(|a, b| (a.service, &a.instance).cmp(&(b.service, &b.instance)));
-    Json(ClusterView { members })
+    let role = |(service, wanted): (&Service, &usize)| RoleView {
+        service: *service,
+        wanted: *wanted,
+        live: census::live(&admin.cluster, *service),
+    };
+    Json(ClusterView { members, roles: admin.wanted.iter().map(role).collect() })
 }
 
 /// One row per service of the node.
-fn view(info: MemberInfo, state: MemberState, actors: Vec<ActorNode>) -> Vec<MemberView> {
+fn view(
+    info: MemberInfo,
+    (state, lost_cause): (MemberState, Option<String>),
+    actors: Vec<ActorNode>,
+) -> Vec<MemberView> {
     let node = info.node_name();
     let row = |service: &Service| MemberView {
         service: *service,
@@ -220,6 +255,7 @@ fn view(info: MemberInfo, state: MemberState, actors: Vec<ActorNode>) -> Vec<Mem
         data_address: info.data_address.clone(),
         cluster_address: info.cluster_address.clone(),
         actors: actors.clone(),
+        lost_cause: lost_cause.clone(),
         lag: 0,
     };
     info.services.iter().map(row).collect()

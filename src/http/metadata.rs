@@ -12,6 +12,7 @@
 mod buckets;
 mod lists;
 mod model;
+mod nodes;
 mod rows;
 mod write;
 
@@ -24,7 +25,7 @@ use model::{Bucket, BucketList, Count, Figures, Found, Listing, Row, RowInput};
 
 /// The operations.
 pub fn api(env: JsonEnv) -> Api {
-    rows_api().merge(lists_api()).merge(buckets_api()).with_state(env)
+    rows_api().merge(lists_api()).merge(buckets_api()).merge(nodes_api()).with_state(env)
 }
 
 /// The whole API of the service; `common` are the operations that every service has.
@@ -118,4 +119,17 @@ fn buckets_api() -> Api<JsonEnv> {
         .at(find, buckets::find)
         .at(fallback, buckets::fallback)
         .at(delete, buckets::delete)
+}
+
+fn nodes_api() -> Api<JsonEnv> {
+    let list = Operation::get("/api/v1/nodes")
+        .about("The storage nodes that count in N, running or not")
+        .answer::<nodes::NodeList>(StatusCode::OK, "the nodes", nodes::NodeList::example());
+    let example = "storage-service-6f0c6f0c-6f0c-4f0c-8f0c-6f0c6f0c6f0c";
+    let remove = Operation::delete("/api/v1/nodes/{instance}")
+        .about("Takes a storage node that does not run out for good: it no longer counts in N")
+        .path_param("instance", "its instance id", example)
+        .empty(StatusCode::NO_CONTENT, "removed")
+        .fails(&[StatusCode::NOT_FOUND, StatusCode::CONFLICT]);
+    Api::default().at(list, nodes::list).at(remove, nodes::remove)
 }

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tower::ServiceExt;
 
 use super::disk::NodeDisk;
+use crate::actors::census::Wanted;
 use crate::actors::member::Root;
 use crate::actors::metadata::{self, Metadata};
 use crate::actors::queue_worker::{Queue, worker, worker::WorkerCell};
@@ -47,6 +48,8 @@ pub struct Parts {
     pub workers: Vec<(String, Arc<WorkerCell>)>,
     /// Where the data plane's server and the storage node's actor meet.
     pub desk: Arc<Desk>,
+    /// How many instances of each service there should be.
+    pub wanted: Arc<Wanted>,
     /// The data plane of third parties, where the node runs that service.
     pub outside: Option<Outside>,
 }
@@ -175,6 +178,7 @@ pub fn handler(service: Service, parts: &Parts, root: Root) -> Handler {
         cluster: parts.cluster.clone(),
         root,
         events: parts.events.clone(),
+        wanted: parts.wanted.clone(),
     };
     let env = JsonEnv::new(parts.env.clone(), &parts.config);
     let common = admin::api(admin.clone());

@@ -56,6 +56,7 @@ fn be_a_node(arguments: &str) {
         bootstrap: part().split(',').filter(|s| !s.is_empty()).map(Into::into).collect(),
         cluster_id: None,
         secret: Secret::new(SECRET),
+        wanted: Default::default(),
         config: Config::default(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -100,11 +101,8 @@ async fn three(test: &str, dir: &Path) -> (Vec<Node>, Observer) {
 
 /// In which of the three processes the actor of a kind runs that the test asks.
 fn place(kind: Kind) -> usize {
-    match kind {
-        Kind::Metadata | Kind::ThirdParty => 0,
-        Kind::Queue => 1,
-        Kind::Storage => 2,
-    }
+    let runs = |services: &&str| services.split(',').any(|s| s.parse() == Ok(kind.service()));
+    NODES.iter().rposition(|services| runs(&services)).unwrap()
 }
 
 /// The instance ids of the nodes, in their order; they keep them across restarts.

@@ -28,6 +28,9 @@ const LIMITS: Limits = Limits {
 /// How long a new life may take to answer: its backoff, and opening its disk on a busy machine.
 const BACK: Duration = Duration::from_secs(5);
 
+/// How long it may take until one that hangs is back: two missed checks, and its backoff.
+const HUNG: Duration = Duration::from_secs(10);
+
 fn cluster(service: Service) -> Cluster {
     Cluster::new(Arc::new(Members::new(MemberInfo {
         instance: new_instance_id(service),
@@ -88,20 +91,11 @@ fn steps() -> impl proptest::strategy::Strategy<Value = Vec<Step>> {
 
 async fn survives(kind: Kind, steps: Vec<Step>) {
     let dir = tempfile::tempdir().unwrap();
-    let service = match kind {
-        Kind::Metadata => Service::Metadata,
-        Kind::Queue => Service::Queue,
-        Kind::Storage => Service::Storage,
-        Kind::ThirdParty => Service::ThirdParty,
-    };
-    let cluster = cluster(service);
+    let cluster = cluster(kind.service());
     let instance = cluster.instance().to_owned();
     let root = supervise(&cluster, child(kind, &cluster, dir.path())).await;
     let (mut ledger, mut n) = (Ledger::default(), 0);
-    let begun = Instant::now();
-    while !kind.keep((&cluster, &instance), n, &mut ledger).await {
-        assert!(begun.elapsed() < BACK, "{kind:?}: did not come up");
-    }
+    kept_within(BACK, kind, (&cluster, &instance), n, &mut ledger).await;
     for (how, requests, after_us) in steps {
         let load = async {
             for _ in 0..requests {
@@ -114,20 +108,51 @@ async fn survives(kind: Kind, steps: Vec<Step>) {
             assert!(kind.end(&instance, how).await, "{kind:?}: nobody there to be ended");
         };
         tokio::join!(load, crash);
-        // It is back within its backoff, takes requests, and has what it said it has.
-        let begun = Instant::now();
-        loop {
-            n += 1;
-            if kind.keep((&cluster, &instance), n, &mut ledger).await {
-                break;
-            }
-            assert!(begun.elapsed() < BACK, "{kind:?}: not back after {how:?}");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        // It is back, takes requests, and has what it said it has.
+        n += 1;
+        kept_within(BACK, kind, (&cluster, &instance), n, &mut ledger).await;
         kind.check((&cluster, &instance), &ledger).await;
     }
     root.call(Message::Stop, Some(Duration::from_secs(10))).await.unwrap();
     root.stop(None);
+}
+
+/// Asks for something to be kept until that is acknowledged.
+async fn kept_within(
+    limit: Duration,
+    kind: Kind,
+    at: (&Cluster, &str),
+    n: u64,
+    ledger: &mut Ledger,
+) {
+    let begun = Instant::now();
+    while !kind.keep(at, n, ledger).await {
+        assert!(begun.elapsed() < limit, "{kind:?}: not there within {limit:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+async fn hangs(kind: Kind) {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = cluster(kind.service());
+    let instance = cluster.instance().to_owned();
+    let root = supervise(&cluster, child(kind, &cluster, dir.path())).await;
+    let (at, mut ledger) = ((&cluster, instance.as_str()), Ledger::default());
+    kept_within(BACK, kind, at, 1, &mut ledger).await;
+    assert!(kind.end(&instance, End::Hang).await);
+    assert!(!kind.keep(at, 2, &mut ledger).await, "{kind:?} does not hang");
+    let seen = root.call(Message::Observe, Some(Duration::from_secs(5))).await.unwrap().unwrap();
+    assert_eq!(seen[0].state, "not answering", "{kind:?}");
+    kept_within(HUNG, kind, at, 3, &mut ledger).await;
+    kind.check(at, &ledger).await;
+    let seen = root.call(Message::Observe, Some(Duration::from_secs(5))).await.unwrap().unwrap();
+    assert!(seen[0].last_end.as_ref().unwrap().contains("did not answer"), "{seen:?}");
+    root.stop(None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_actor_that_hangs_is_found_out_killed_and_comes_back_with_all_it_acknowledged() {
+    futures::future::join_all(KINDS.map(hangs)).await;
 }
 
 proptest! {

@@ -17,7 +17,7 @@ use mocks3::actors::third_party::message as third_party;
 use mocks3::cluster::calls::instance_group;
 use mocks3::cluster::envelope::{Crash, Env};
 use mocks3::cluster::{CallError, Cluster, Scope, To, Wire};
-use mocks3::types::{DataId, now_ms};
+use mocks3::types::{DataId, Service, now_ms};
 use ractor::ActorRef;
 
 /// How one actor is made to end.
@@ -28,8 +28,12 @@ pub enum End {
     Kill,
     /// Hangs in its handler, and is killed a little later.
     HangAndKill,
+    /// Hangs in its handler; only its supervisor can find that out.
+    #[allow(dead_code, reason = "takes seconds: only the tests in one process use it")]
+    Hang,
 }
 
+/// Those that are quick.
 pub const ENDS: [End; 4] = [End::Panic, End::Error, End::Kill, End::HangAndKill];
 
 /// One kind of actor.
@@ -54,6 +58,15 @@ const SOURCES: u64 = 40;
 const CALL: Duration = Duration::from_secs(2);
 
 impl Kind {
+    pub fn service(self) -> Service {
+        match self {
+            Kind::Metadata => Service::Metadata,
+            Kind::Queue => Service::Queue,
+            Kind::Storage => Service::Storage,
+            Kind::ThirdParty => Service::ThirdParty,
+        }
+    }
+
     pub fn role(self) -> &'static str {
         match self {
             Kind::Metadata => metadata::Message::ROLE,
@@ -178,6 +191,7 @@ async fn end<M: Wire>(instance: &str, how: End) -> bool {
         End::Panic => drop(actor.cast(Env::Crash(Crash::Panic))),
         End::Error => drop(actor.cast(Env::Fail("injected".into()))),
         End::Kill => cell.kill(),
+        End::Hang => drop(actor.cast(Env::Crash(Crash::Hang))),
         End::HangAndKill => {
             let _ = actor.cast(Env::Crash(Crash::Hang));
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -72,6 +72,7 @@ impl Node {
             Transport::plain(),
             desk.clone(),
             ServerLimits::default(),
+            Arc::new(|work| work),
             stop.clone(),
         ));
         let mut settings = Settings::new(dir.clone(), address);

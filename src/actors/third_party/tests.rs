@@ -74,6 +74,7 @@ impl Rig {
             Transport::plain(),
             desk.clone(),
             ServerLimits::default(),
+            Arc::new(|work| work),
             stop.clone(),
         ));
         let dir = tempfile::tempdir().unwrap();

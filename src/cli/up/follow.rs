@@ -82,6 +82,8 @@ fn line(event: &Event, seen: usize) -> Option<String> {
         EventKind::Escalated => format!("{instance}: supervisor of {subject} gave up: {detail}"),
         EventKind::MemberLost => format!("{subject} lost ({detail}), seen by {by}"),
         EventKind::MemberLeft => format!("{subject} left, seen by {by}"),
+        EventKind::RoleBelow => format!("{subject}: {detail}, seen by {by}"),
+        EventKind::RoleWhole => format!("{subject}: {detail} again, seen by {by}"),
         EventKind::PeerSupervisorEnded => format!("{subject}: role supervisor ended: {detail}"),
     };
     Some(format!("{} {what}", rfc3339(*at_ms)))

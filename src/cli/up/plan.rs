@@ -187,6 +187,10 @@ impl Plan {
         let secret = self.data.secret_file()?;
         let seeds: Vec<String> = self.instances.iter().map(|i| i.cluster.address()).collect();
         let seeds = seeds.join(",");
+        let wanted = Service::ALL.map(|service| {
+            let count = self.instances.iter().filter(|i| i.service == service).count();
+            format!("{}={count}", service.short())
+        });
         let lock = std::sync::Arc::new(self.data.lock);
         let mut children = Vec::new();
         for instance in self.instances {
@@ -200,6 +204,7 @@ impl Plan {
             add("--cluster-listen", instance.cluster.address().into());
             add("--data-listen", instance.data.address().into());
             add("--bootstrap", seeds.clone().into());
+            add("--wanted", wanted.join(",").into());
             add("--cluster-id", self.data.file.cluster_id.clone().into());
             add("--secret-file", secret.clone().into());
             if let Some(config) = &self.config {
