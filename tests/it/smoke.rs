@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use mocks3::actors::storage_node::message::{Message, Reply};
+use mocks3::cluster::{Scope, To};
 use mocks3::config::Config;
 use mocks3::types::Service;
 
-use crate::node::{Running, alone};
+use crate::node::{Running, a_cluster, alone};
 
 fn body(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 31 + i / 251) as u8).collect()
@@ -71,10 +73,27 @@ fn several_nodes_in_one_process_make_a_cluster_with_three_copies() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         works(&b, &c, "several").await;
+        for node in [&a, &b, &c] {
+            let begun = Instant::now();
+            while items(node).await < 2 {
+                assert!(begun.elapsed() < Duration::from_secs(10), "a copy is missing");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
         for node in [c, b, a] {
             node.stop().await;
         }
     });
+}
+
+/// How many items the storage actor of a node holds.
+async fn items(node: &Running) -> u64 {
+    let scope = Scope::new(Duration::from_secs(5));
+    let (cluster, to) = (a_cluster(), To::Instance(&node.info.instance));
+    match cluster.call(&scope, to, Message::Stats).await.unwrap() {
+        Ok(Reply::Stats(stats)) => stats.items,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Whom one of the nodes does not see yet.
