@@ -1,7 +1,9 @@
 """Step a. `up` keeps its children alive: health, metrics, restart of each kind after kill -9."""
 
 import json
+import os
 import re
+import signal
 import time
 
 import pytest
@@ -93,3 +95,28 @@ def test_a_killed_child_is_restarted_and_said_so(own_cluster, service):
     member = wait_until(f"{service} is back", back, 10)
     assert member["http_url"] == victim["http_url"], "an instance keeps its id and its address"
     assert str(member["pid"]) in cluster.log.read_text(), "a restart is said on the terminal"
+
+
+def test_a_child_that_keeps_dying_is_restarted_with_a_growing_wait(own_cluster):
+    """Each end in a row doubles the wait, and each is said on the terminal."""
+    cluster = own_cluster(scale={"storage": 1})
+    [victim] = cluster.members_of("mock-error")
+    name, pid, waits = re.escape(victim["instance"]), victim["pid"], []
+    for _ in range(4):
+        os.kill(pid, signal.SIGKILL)
+        killed = time.monotonic()
+        ended = rf"{name} \(pid {pid}\) ended: signal: 9 .*; starts again in (\d+)ms"
+        waits.append(int(said(cluster, ended)[1]))
+        again = said(cluster, rf"{name} \(pid {pid}\) ended(?s:.*){name} started again, pid (\d+)")
+        pid = int(again[1])
+        assert waits[-1] / 1000 <= time.monotonic() - killed < waits[-1] / 1000 + 2
+    assert waits == [100, 200, 400, 800]
+    cluster.wait_healthy()
+    [back] = cluster.members_of("mock-error")
+    assert (back["pid"], back["instance"]) == (pid, victim["instance"])
+
+
+def said(cluster, pattern):
+    """What matches in the terminal's text, as soon as it is there."""
+    find = lambda: re.search(pattern, cluster.log.read_text())  # noqa: E731
+    return wait_until(f"`up` says {pattern}", find, 10, 0.01)
