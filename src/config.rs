@@ -302,8 +302,6 @@ impl Config {
         let mut tree = toml::Table::try_from(&from_file).map_err(|e| invalid(e.to_string()))?;
         for (key, value) in vars.filter(|(k, _)| !RESERVED.contains(&k.as_str())) {
             override_key(&mut tree, &key, &value)?;
-            let whole = tree.clone().try_into::<Config>();
-            whole.map_err(|e| ConfigError::Invalid(key, e.to_string()))?;
         }
         let config: Config =
             tree.try_into().map_err(|e: toml::de::Error| invalid(e.to_string()))?;
@@ -358,15 +356,18 @@ impl Config {
 }
 
 /// Puts one environment variable into the tree.
+///
+/// A key that holds text takes the variable as text, whatever it looks like (a token of digits);
+/// only where that cannot be does it count as a TOML value, as in `write_quorum`.
 fn override_key(tree: &mut toml::Table, key: &str, value: &str) -> Result<(), ConfigError> {
     let invalid = |text: &str| ConfigError::Invalid(key.to_owned(), text.to_owned());
     let path = key["MOCKS3_".len()..].to_lowercase();
     let (sections, leaf) = path.rsplit_once("__").ok_or_else(|| {
         invalid("no such key: expected MOCKS3_SECTION__KEY, as in MOCKS3_STORAGE__REPLICAS=2")
     })?;
-    let mut section = tree;
+    let mut section = &*tree;
     for name in sections.split("__") {
-        let inner = section.get_mut(name).and_then(|s| s.as_table_mut());
+        let inner = section.get(name).and_then(|s| s.as_table());
         section = inner.ok_or_else(|| invalid("no such section in the configuration"))?;
     }
     if !section.contains_key(leaf) {
@@ -374,8 +375,38 @@ fn override_key(tree: &mut toml::Table, key: &str, value: &str) -> Result<(), Co
         return Err(invalid(&format!("no such key: expected one of {}", known.join(", "))));
     }
     let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
-    section.insert(leaf.to_owned(), parsed.unwrap_or_else(|| toml::Value::String(value.into())));
-    Ok(())
+    let text = toml::Value::String(value.to_owned());
+    let readings = match (parsed, section[leaf].is_str()) {
+        (Some(toml::Value::String(inner)), _) => vec![toml::Value::String(inner)],
+        (Some(other), true) => vec![text, other],
+        (Some(other), false) => vec![other],
+        (None, _) => vec![text],
+    };
+    let mut refused = None;
+    for reading in readings {
+        let mut changed = tree.clone();
+        put(&mut changed, &path, reading);
+        match changed.clone().try_into::<Config>() {
+            Ok(_) => {
+                *tree = changed;
+                return Ok(());
+            }
+            Err(error) => refused = refused.or(Some(error.to_string())),
+        }
+    }
+    Err(invalid(&refused.unwrap_or_default()))
+}
+
+/// Sets the key at a path like `storage__replicas`, which is there.
+fn put(tree: &mut toml::Table, path: &str, value: toml::Value) {
+    match path.split_once("__") {
+        Some((section, rest)) => {
+            if let Some(inner) = tree.get_mut(section).and_then(|s| s.as_table_mut()) {
+                put(inner, rest, value);
+            }
+        }
+        None => drop(tree.insert(path.to_owned(), value)),
+    }
 }
 
 #[cfg(test)]
@@ -414,6 +445,25 @@ mod tests {
         assert_eq!(config.storage.replicas, 2);
         assert_eq!(config.storage.durability, Durability::Os);
         assert_eq!(config.storage.write_quorum, Quorum::All);
+    }
+
+    #[test]
+    fn text_keys_take_variables_as_text_whatever_they_look_like() {
+        let token = |value| parse("", &[("MOCKS3_HTTP__TOKEN", value)]).map(|c| c.http.token);
+        for text in ["1234567890123456", "1234567890.123456", "2026-01-01T00:00:00Z"] {
+            assert_eq!(token(text).unwrap(), text);
+        }
+        assert_eq!(token("\"1234567890123456\"").unwrap(), "1234567890123456", "TOML's quotes");
+        assert!(token("true").unwrap_err().contains("at least 16"), "it is text, but too short");
+        let region = |value| parse("", &[("MOCKS3_S3__REGION", value)]).unwrap().s3.region;
+        assert_eq!((region("true"), region("7")), ("true".to_owned(), "7".to_owned()));
+        let quorum = |file: &str, value| {
+            parse(file, &[("MOCKS3_STORAGE__WRITE_QUORUM", value)]).map(|c| c.storage.write_quorum)
+        };
+        assert_eq!(quorum("", "2"), Ok(Quorum::Count(2)));
+        assert_eq!(quorum("[storage]\nwrite_quorum = 2", "all"), Ok(Quorum::All));
+        let grace = parse("", &[("MOCKS3_STORAGE__DELETE_GRACE", "5")]).unwrap_err();
+        assert!(grace.contains("such as"), "{grace}");
     }
 
     #[test]

@@ -20,10 +20,12 @@ use crate::http::admin::all_running;
 use crate::types::Service;
 use child::Child;
 use follow::Follower;
-use plan::{DataDir, Plan};
+use plan::{DataDir, FirstPorts, Plan};
 
 /// How long the cluster may take to become healthy.
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// What `--ports` may be: five ports in a row from there must exist.
+const PORT_BASES: std::ops::RangeInclusive<i64> = 1..=65_531;
 /// How often the children are looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -43,7 +45,7 @@ pub struct UpArgs {
     data_dir: PathBuf,
     /// HTTP port of the first metadata instance; the first storage, queue, third-party and
     /// mock-error instances take the next ones.
-    #[arg(long, default_value_t = 8081)]
+    #[arg(long, default_value_t = 8081, value_parser = clap::value_parser!(u16).range(PORT_BASES))]
     ports: u16,
     /// Configuration file, for all nodes.
     #[arg(long, env = "MOCKS3_CONFIG")]
@@ -53,8 +55,9 @@ pub struct UpArgs {
 /// Runs the cluster until interrupted.
 pub fn run(args: UpArgs) -> Result<(), Failure> {
     let config = load_config(args.config.as_ref())?;
+    let ports = FirstPorts::take(&args)?; // before anything is made on disk
     let data = DataDir::open(&args.data_dir)?;
-    let plan = Plan::make(&args, data)?;
+    let plan = Plan::make(&args, ports, data)?;
     // children end with the *thread* that started them: this runtime stays on the main thread
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(Failure::run)?.block_on(async move {

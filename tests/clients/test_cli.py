@@ -124,12 +124,35 @@ def test_a_taken_port_is_one_line_and_exit_code_2(tmp_path, free_base, offset):
         taken.listen()
         done = mocks3("up", "--data-dir", tmp_path / "data", "--ports", free_base)
     refused(done, free_base + offset)
+    assert not (tmp_path / "data").exists(), "a refusal leaves nothing behind"
 
 
 def test_a_bad_scale_is_refused(tmp_path, free_base):
     for scale in ("storge=1", "storage=-1", "storage=x", "storage"):
         done = mocks3("up", "--data-dir", tmp_path / "data", "--ports", free_base, "--scale", scale)
         assert done.returncode == 2 and done.stderr, scale
+    for scale in ("storage=0", "metadata=0", "metadata=2", "queue=2"):
+        done = mocks3("up", "--data-dir", tmp_path / "data", "--ports", free_base, "--scale", scale)
+        refused(done, "--scale")
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("base", [0, -1, 65532, 65535, 65536, "x"])
+def test_a_base_without_five_ports_is_refused(tmp_path, base):
+    done = mocks3("up", "--data-dir", tmp_path / "data", f"--ports={base}")
+    assert done.returncode == 2 and "--ports" in done.stderr and str(base) in done.stderr
+    assert "65531" in done.stderr or base == "x", "it says what would be right"
+    assert not (tmp_path / "data").exists()
+
+
+def test_variables_that_look_like_numbers_are_text_where_text_is_wanted(tmp_path):
+    empty = tmp_path / "empty.toml"
+    empty.write_text("")
+    good = {"MOCKS3_HTTP__TOKEN": "1234567890123456", "MOCKS3_S3__REGION": "true"}
+    done = mocks3("config", "check", empty, env=good)
+    assert done.returncode == 0, done
+    done = mocks3("config", "check", empty, env={"MOCKS3_HTTP__TOKEN": "12345"})
+    assert done.returncode == 2 and "at least 16" in done.stderr
 
 
 def test_a_data_dir_in_use_is_refused_and_its_owner_unharmed(own_cluster, free_base):

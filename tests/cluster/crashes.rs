@@ -102,7 +102,7 @@ async fn three(test: &str, dir: &Path) -> (Vec<Node>, Observer) {
 /// In which of the three processes the actor of a kind runs that the test asks.
 fn place(kind: Kind) -> usize {
     let runs = |services: &&str| services.split(',').any(|s| s.parse() == Ok(kind.service()));
-    NODES.iter().rposition(|services| runs(services)).unwrap()
+    NODES.iter().rposition(runs).unwrap()
 }
 
 /// The instance ids of the nodes, in their order; they keep them across restarts.

@@ -80,6 +80,7 @@ impl Running {
             cluster_id: None,
             secret: Secret::new(SECRET),
             config: config.clone(),
+            wanted: Default::default(),
         };
         let mut started = Node::start(options()).await;
         for _ in 0..100 {

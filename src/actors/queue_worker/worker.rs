@@ -5,7 +5,9 @@
 //!
 //! - `WORK-1` a worker that cannot renew its lease gives the task up before the lease ends;
 //! - `WORK-2` a task is reported complete only after its effect was acknowledged; since effects are
-//!   idempotent, doing one again is harmless.
+//!   idempotent, doing one again is harmless;
+//! - `WORK-3` a worker that begins hands back what it held before: its name is that of one worker
+//!   alone, so that a task of a killed process waits for the restart, not for the end of its lease.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -102,6 +104,7 @@ impl Worker {
     /// Works for ever.
     pub async fn run(self) {
         self.cell.busy.store(false, Ordering::Relaxed); // after a crash
+        self.hand_back().await;
         loop {
             let changed = self.changed.notified();
             let wait = match self.cell.stopped.load(Ordering::Relaxed) {
@@ -120,6 +123,14 @@ impl Worker {
                 () = self.cell.wake.notified() => {}
                 () = tokio::time::sleep(wait) => {}
             }
+        }
+    }
+
+    /// Frees what this worker leased in an earlier life (WORK-3).
+    async fn hand_back(&self) {
+        let died = || Command::WorkerDied { worker: self.name.clone(), now_ms: now_ms() };
+        while self.tell(died()).await.is_none() {
+            tokio::time::sleep(IDLE).await;
         }
     }
 

@@ -17,7 +17,7 @@ use crate::types::{InstanceId, Service};
 
 const BACKOFF: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// A child that ran so long starts again without a wait.
+/// A child that ran so long is forgiven its earlier ends: it waits the shortest time again.
 const STABLE: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// A log that grew over this is begun anew at the next start; the old one is kept once.
@@ -116,11 +116,8 @@ impl Child {
         if let Some(status) = self.try_wait() {
             let pid = self.pid();
             self.process = None;
-            if self.started.elapsed() > STABLE {
-                self.failures = 0;
-            }
-            let wait = (BACKOFF * 2u32.pow(self.failures.min(10))).min(BACKOFF_MAX);
-            self.failures += 1;
+            let wait;
+            (wait, self.failures) = backoff(self.failures, self.started.elapsed());
             self.restart_at = Some(Instant::now() + wait);
             let name = &self.instance;
             lines.push(format!("{name} (pid {pid}) ended: {status}; starts again in {wait:?}"));
@@ -165,6 +162,39 @@ impl Drop for Child {
         if let Some(process) = &mut self.process {
             let _ = process.kill();
             let _ = process.wait();
+        }
+    }
+}
+
+/// How long a child that ended waits before it starts again, given its ends in a row before this
+/// one and how long it ran; and its ends in a row now.
+fn backoff(failures: u32, ran: Duration) -> (Duration, u32) {
+    let before = if ran > STABLE { 0 } else { failures };
+    let wait = BACKOFF.saturating_mul(2u32.saturating_pow(before)).min(BACKOFF_MAX);
+    (wait, before.saturating_add(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_doubles_up_to_a_limit_and_begins_anew_after_a_stable_run() {
+        let (short, long) = (Duration::from_millis(300), STABLE + Duration::from_millis(1));
+        let rows = [
+            (0, short, 100, 1),
+            (1, short, 200, 2),
+            (2, short, 400, 3),
+            (5, short, 3_200, 6),
+            (6, short, 5_000, 7),
+            (31, STABLE, 5_000, 32),
+            (u32::MAX, short, 5_000, u32::MAX),
+            (3, long, 100, 1),
+            (u32::MAX, long, 100, 1),
+        ];
+        for (failures, ran, wait_ms, then) in rows {
+            let expected = (Duration::from_millis(wait_ms), then);
+            assert_eq!(backoff(failures, ran), expected, "{failures} ends, ran {ran:?}");
         }
     }
 }

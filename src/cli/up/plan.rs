@@ -152,29 +152,16 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Decides the instances and takes their ports.
-    pub fn make(args: &UpArgs, mut data: DataDir) -> Result<Self, Failure> {
+    /// Decides the instances and takes the ports that are left to chance.
+    pub fn make(args: &UpArgs, first: FirstPorts, mut data: DataDir) -> Result<Self, Failure> {
         let mut instances = Vec::new();
-        for service in Service::ALL {
-            let asked = args.scale.iter().rev().find(|(s, _)| *s == service).map(|(_, n)| *n);
-            let usual = if service == Service::Storage { 3 } else { 1 };
-            for (i, id) in data.instances(service, asked.unwrap_or(usual)).into_iter().enumerate() {
-                let http = if i == 0 { first_port(args.ports, service)? } else { Port::free()? };
+        for (service, port) in first.0 {
+            let mut port = Some(port);
+            for id in data.instances(service, wanted(args, service)) {
+                let http = port.take().map_or_else(Port::free, Ok)?;
                 let (cluster, data) = (Port::free()?, Port::free()?);
                 instances.push(Instance { service, id, http, cluster, data });
             }
-        }
-        for service in [Service::Metadata, Service::Storage] {
-            if !instances.iter().any(|i| i.service == service) {
-                return Err(Failure::usage(format!("--scale: a cluster needs {service}")));
-            }
-        }
-        if instances.iter().filter(|i| i.service == Service::Metadata).count() > 1
-            || instances.iter().filter(|i| i.service == Service::Queue).count() > 1
-        {
-            return Err(Failure::usage(
-                "--scale: metadata and queue are not replicated yet and run as one instance each",
-            ));
         }
         data.save()?;
         let (data_dir, config) = (data.dir.clone(), args.config.clone());
@@ -221,6 +208,36 @@ impl Plan {
             ));
         }
         Ok(children)
+    }
+}
+
+/// How many instances of a service are asked for.
+fn wanted(args: &UpArgs, service: Service) -> usize {
+    let asked = args.scale.iter().rev().find(|(s, _)| *s == service).map(|(_, n)| *n);
+    asked.unwrap_or(if service == Service::Storage { 3 } else { 1 })
+}
+
+/// The fixed ports, those of the first instances, held.
+pub struct FirstPorts(Vec<(Service, Port)>);
+
+impl FirstPorts {
+    /// Checks what is wanted and takes the ports; nothing on disk is touched.
+    ///
+    /// # Errors
+    /// When a port is taken or such a cluster cannot be.
+    pub fn take(args: &UpArgs) -> Result<Self, Failure> {
+        for service in [Service::Metadata, Service::Storage] {
+            if wanted(args, service) == 0 {
+                return Err(Failure::usage(format!("--scale: a cluster needs {service}")));
+            }
+        }
+        if [Service::Metadata, Service::Queue].into_iter().any(|s| wanted(args, s) > 1) {
+            return Err(Failure::usage(
+                "--scale: metadata and queue are not replicated yet and run as one instance each",
+            ));
+        }
+        let services = Service::ALL.into_iter().filter(|s| wanted(args, *s) > 0);
+        services.map(|s| Ok((s, first_port(args.ports, s)?))).collect::<Result<_, _>>().map(Self)
     }
 }
 
