@@ -5,6 +5,7 @@
 //! Every key is documented in `config/mocks3.toml`, which a test keeps equal to the defaults.
 
 mod cluster;
+mod environment;
 mod network;
 mod third_party;
 mod units;
@@ -263,13 +264,11 @@ pub struct Queue {
     pub workers: usize,
     /// How long a worker holds a task before it must renew the lease.
     pub lease: Span,
-    /// How often a task is tried before it goes to the dead-letter list.
-    pub max_attempts: u32,
 }
 
 impl Default for Queue {
     fn default() -> Self {
-        Queue { workers: 4, lease: Span::secs(8), max_attempts: 12 }
+        Queue { workers: 4, lease: Span::secs(8) }
     }
 }
 
@@ -301,7 +300,7 @@ impl Config {
         let from_file: Config = toml::from_str(text).map_err(|e| invalid(e.to_string()))?;
         let mut tree = toml::Table::try_from(&from_file).map_err(|e| invalid(e.to_string()))?;
         for (key, value) in vars.filter(|(k, _)| !RESERVED.contains(&k.as_str())) {
-            override_key(&mut tree, &key, &value)?;
+            environment::override_key(&mut tree, &key, &value)?;
         }
         let config: Config =
             tree.try_into().map_err(|e: toml::de::Error| invalid(e.to_string()))?;
@@ -352,60 +351,6 @@ impl Config {
         }
         self.cluster.tls.check()?;
         self.third_party.check()
-    }
-}
-
-/// Puts one environment variable into the tree.
-///
-/// A key that holds text takes the variable as text, whatever it looks like (a token of digits);
-/// only where that cannot be does it count as a TOML value, as in `write_quorum`.
-fn override_key(tree: &mut toml::Table, key: &str, value: &str) -> Result<(), ConfigError> {
-    let invalid = |text: &str| ConfigError::Invalid(key.to_owned(), text.to_owned());
-    let path = key["MOCKS3_".len()..].to_lowercase();
-    let (sections, leaf) = path.rsplit_once("__").ok_or_else(|| {
-        invalid("no such key: expected MOCKS3_SECTION__KEY, as in MOCKS3_STORAGE__REPLICAS=2")
-    })?;
-    let mut section = &*tree;
-    for name in sections.split("__") {
-        let inner = section.get(name).and_then(|s| s.as_table());
-        section = inner.ok_or_else(|| invalid("no such section in the configuration"))?;
-    }
-    if !section.contains_key(leaf) {
-        let known: Vec<&str> = section.keys().map(String::as_str).collect();
-        return Err(invalid(&format!("no such key: expected one of {}", known.join(", "))));
-    }
-    let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
-    let text = toml::Value::String(value.to_owned());
-    let readings = match (parsed, section[leaf].is_str()) {
-        (Some(toml::Value::String(inner)), _) => vec![toml::Value::String(inner)],
-        (Some(other), true) => vec![text, other],
-        (Some(other), false) => vec![other],
-        (None, _) => vec![text],
-    };
-    let mut refused = None;
-    for reading in readings {
-        let mut changed = tree.clone();
-        put(&mut changed, &path, reading);
-        match changed.clone().try_into::<Config>() {
-            Ok(_) => {
-                *tree = changed;
-                return Ok(());
-            }
-            Err(error) => refused = refused.or(Some(error.to_string())),
-        }
-    }
-    Err(invalid(&refused.unwrap_or_default()))
-}
-
-/// Sets the key at a path like `storage__replicas`, which is there.
-fn put(tree: &mut toml::Table, path: &str, value: toml::Value) {
-    match path.split_once("__") {
-        Some((section, rest)) => {
-            if let Some(inner) = tree.get_mut(section).and_then(|s| s.as_table_mut()) {
-                put(inner, rest, value);
-            }
-        }
-        None => drop(tree.insert(path.to_owned(), value)),
     }
 }
 

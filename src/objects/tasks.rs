@@ -73,10 +73,7 @@ impl TaskExecutor {
 
     /// Removes data from the nodes that still are members; a removed member took its disk along.
     async fn delete(&self, data_id: DataId, nodes: &[InstanceId]) -> Result<(), String> {
-        let members = match self.ask(Query::Members).await? {
-            QueryReply::Members { members } => members,
-            other => return Err(format!("unexpected answer {other:?}")),
-        };
+        let members = self.members().await?;
         let at = nodes.iter().filter(|n| members.contains(n)).map(|node| async move {
             let request = storage::Message::Delete { data_ids: vec![data_id] };
             self.tell_node(node, CALL_LIMIT, request).await.map_err(|e| format!("{node}: {e}"))
@@ -85,10 +82,14 @@ impl TaskExecutor {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Has a node pull a copy, then adds it to the locations.
+    /// Has a node pull a copy, then adds it to the locations. A node that was removed meanwhile
+    /// needs none.
     async fn replicate(&self, data_id: DataId, to: &InstanceId) -> Result<(), String> {
         let Some(blob) = self.blob(data_id).await? else { return Ok(()) }; // gone meanwhile
         if blob.locations.contains(to) {
+            return Ok(());
+        }
+        if !self.members().await?.contains(to) {
             return Ok(());
         }
         let (live, rest): (Vec<_>, Vec<_>) =
@@ -106,6 +107,13 @@ impl TaskExecutor {
                 self.tell_node(to, CALL_LIMIT, request).await.map(drop)
             }
             _ => Ok(()),
+        }
+    }
+
+    async fn members(&self) -> Result<Vec<InstanceId>, String> {
+        match self.ask(Query::Members).await? {
+            QueryReply::Members { members } => Ok(members),
+            other => Err(format!("unexpected answer {other:?}")),
         }
     }
 
