@@ -20,7 +20,8 @@ pub use third_party::{MAX_SOURCES, Source, SourceKind, ThirdParty};
 pub use units::{Bytes, Span};
 
 /// Variables with our prefix that are not config keys.
-const RESERVED: [&str; 4] = ["MOCKS3_URL", "MOCKS3_CONFIG", "MOCKS3_LOG", "MOCKS3_SECRET"];
+const RESERVED: [&str; 5] =
+    ["MOCKS3_URL", "MOCKS3_CONFIG", "MOCKS3_LOG", "MOCKS3_SECRET", "MOCKS3_ADVERTISE"];
 
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]

@@ -1,8 +1,11 @@
 //! One node: composes a process out of supervisor, actors, sessions and HTTP edges, and ends it in
 //! order.
 
+mod addresses;
 pub mod disk;
 mod roles;
+
+pub use addresses::Addresses;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -51,12 +54,8 @@ pub struct NodeOptions {
     pub instance: Option<String>,
     /// Its place on disk.
     pub data_dir: PathBuf,
-    /// Where each service listens for HTTP, in the order of `services`.
-    pub http: Vec<SocketAddr>,
-    /// Where it listens for the cluster (TCP and UDP).
-    pub cluster_listen: SocketAddr,
-    /// Where its data plane listens.
-    pub data_listen: SocketAddr,
+    /// Where it listens; HTTP in the order of `services`.
+    pub addresses: Addresses,
     /// Members to call first (`host:port` of their cluster listener), or `consul://host:port`.
     pub bootstrap: Vec<String>,
     /// The cluster's id, where it is known.
@@ -125,13 +124,15 @@ impl Sockets {
             bound.with_context(|| format!("cannot listen on {address} ({what})"))
         };
         let mut http = Vec::new();
-        for (service, address) in options.services.iter().zip(&options.http) {
+        let Addresses { http: wanted, cluster, data, .. } = &options.addresses;
+        for (service, address) in options.services.iter().zip(wanted) {
             http.push(bind(service.name(), *address).await?);
         }
-        let cluster = bind("cluster", options.cluster_listen).await?;
-        let data = bind("data plane", options.data_listen).await?;
+        let bodies = (data.ip(), 0).into();
+        let cluster = bind("cluster", *cluster).await?;
+        let data = bind("data plane", *data).await?;
         let outside = match options.services.contains(&Service::ThirdParty) {
-            true => Some(bind("third-party bodies", (options.data_listen.ip(), 0).into()).await?),
+            true => Some(bind("third-party bodies", bodies).await?),
             false => None,
         };
         Ok(Sockets { http, cluster, data, outside })
@@ -145,7 +146,7 @@ impl Node {
     /// # Errors
     /// When a port is taken, the disk cannot be used, or the configuration forbids the addresses.
     pub async fn start(options: NodeOptions) -> anyhow::Result<Self> {
-        check_exposure(&options)?;
+        options.addresses.check(options.config.s3.default_user)?;
         let transport = transport(&options.config)?;
         let sockets = Sockets::bind(&options).await?;
         let mut disk =
@@ -199,7 +200,10 @@ impl Node {
             env,
             desk,
             wanted: Arc::new(options.wanted.clone()),
-            outside: sockets.outside.as_ref().map(roles::Outside::new).transpose()?,
+            outside: match &sockets.outside {
+                Some(l) => Some(roles::Outside::new(options.addresses.told(l.local_addr()?))),
+                None => None,
+            },
         };
         let (tell_root, root_known) = watch::channel(None);
         let roles = options.services.iter().map(|s| roles::build(*s, &parts));
@@ -327,10 +331,11 @@ fn member_info(
     disk: &NodeDisk,
     sockets: &Sockets,
 ) -> anyhow::Result<MemberInfo> {
+    let told = |l: &TcpListener| l.local_addr().map(|bound| options.addresses.told(bound));
     let urls: Vec<String> = sockets
         .http
         .iter()
-        .map(|l| l.local_addr().map(|a| format!("http://{a}")))
+        .map(|l| told(l).map(|a| format!("http://{a}")))
         .collect::<Result<_, _>>()?;
     let of = |s: Service| options.services.iter().position(|o| *o == s).map(|i| urls[i].clone());
     let storage = options.services.contains(&Service::Storage);
@@ -341,11 +346,8 @@ fn member_info(
         pid: std::process::id(),
         http_url: urls.first().cloned().context("a node needs at least one service")?,
         s3_url: of(Service::Storage),
-        data_address: storage
-            .then(|| sockets.data.local_addr())
-            .transpose()?
-            .map(|a| a.to_string()),
-        cluster_address: sockets.cluster.local_addr()?.to_string(),
+        data_address: storage.then(|| told(&sockets.data)).transpose()?.map(|a| a.to_string()),
+        cluster_address: told(&sockets.cluster)?.to_string(),
     })
 }
 
@@ -362,16 +364,4 @@ pub fn transport(config: &Config) -> Result<Transport, FilesError> {
 /// `host:port` of the agent, where this names one.
 fn consul_address(bootstrap: &str) -> Option<&str> {
     bootstrap.strip_prefix("consul://").map(|address| address.trim_end_matches('/'))
-}
-
-/// The built-in keys are public: they are good on loopback only.
-fn check_exposure(options: &NodeOptions) -> anyhow::Result<()> {
-    let open = options.http.iter().find(|a| !a.ip().is_loopback());
-    if let (Some(address), true) = (open, options.config.s3.default_user) {
-        anyhow::bail!(
-            "refusing to listen on {address} with the public default keys: set s3.default_user = \
-             false and add your own [[s3.users]], or listen on 127.0.0.1"
-        );
-    }
-    Ok(())
 }

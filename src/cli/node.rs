@@ -1,12 +1,12 @@
 //! `mocks3 node`: runs one node.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use super::up::plan::parse_scale;
 use super::{Failure, load_config};
 use crate::cluster::handshake::Secret;
-use crate::node::{Ended, Node, NodeOptions};
+use crate::node::{Addresses, Ended, Node, NodeOptions};
 use crate::types::Service;
 
 /// The exit code of a node whose root supervisor gave up.
@@ -16,7 +16,9 @@ pub const ESCALATED: u8 = 70;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   MOCKS3_SECRET=s3cret mocks3 node --service metadata --data-dir /var/lib/m1 --cluster-listen 127.0.0.1:18081
-  MOCKS3_SECRET=s3cret mocks3 node --service storage,queue --data-dir /var/lib/m2 --bootstrap 127.0.0.1:18081")]
+  MOCKS3_SECRET=s3cret mocks3 node --service storage,queue --data-dir /var/lib/m2 --bootstrap 127.0.0.1:18081
+  MOCKS3_SECRET=s3cret mocks3 node --service storage --data-dir /data --http 0.0.0.0:8082 \\
+      --cluster-listen 0.0.0.0:7082 --advertise 10.0.0.7 --bootstrap 10.0.0.2:7081 --config own-users.toml")]
 pub struct NodeArgs {
     /// What it runs, one or several of metadata, storage, queue, third-party, mock-error.
     #[arg(long, required = true, value_delimiter = ',')]
@@ -34,9 +36,14 @@ pub struct NodeArgs {
     /// Where it listens for other members (TCP and UDP).
     #[arg(long, default_value = "127.0.0.1:0")]
     cluster_listen: SocketAddr,
-    /// Where it listens for object data from other members.
-    #[arg(long, default_value = "127.0.0.1:0")]
-    data_listen: SocketAddr,
+    /// Where it listens for object data from other members [default: a free port of the address of
+    /// --cluster-listen].
+    #[arg(long)]
+    data_listen: Option<SocketAddr>,
+    /// The IP address under which others reach this node, told to them instead of a wildcard such
+    /// as 0.0.0.0; needed with one.
+    #[arg(long, env = "MOCKS3_ADVERTISE")]
+    advertise: Option<IpAddr>,
     /// Members to call first: host:port of their cluster listener, or consul://host:port.
     #[arg(long, value_delimiter = ',')]
     bootstrap: Vec<String>,
@@ -112,9 +119,12 @@ fn options(args: NodeArgs) -> Result<NodeOptions, Failure> {
         services: args.service,
         instance: args.instance,
         data_dir: args.data_dir,
-        http,
-        cluster_listen: args.cluster_listen,
-        data_listen: args.data_listen,
+        addresses: Addresses {
+            http,
+            cluster: args.cluster_listen,
+            data: args.data_listen.unwrap_or_else(|| (args.cluster_listen.ip(), 0).into()),
+            advertise: args.advertise,
+        },
         bootstrap: args.bootstrap,
         cluster_id,
         secret: secret(args.secret_file.as_ref())?,

@@ -1,5 +1,6 @@
 //! What each service of a node consists of: its supervised actors and its HTTP edge.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -63,12 +64,9 @@ pub struct Outside {
 }
 
 impl Outside {
-    /// The place behind this listener.
-    ///
-    /// # Errors
-    /// Those of the socket.
-    pub fn new(listener: &tokio::net::TcpListener) -> std::io::Result<Self> {
-        Ok(Outside { desk: Arc::default(), address: listener.local_addr()?.to_string() })
+    /// The place that others reach at this address.
+    pub fn new(address: SocketAddr) -> Self {
+        Outside { desk: Arc::default(), address: address.to_string() }
     }
 }
 

@@ -34,6 +34,7 @@ secret_key = "{KEYS[1]}"
 """
 SERVICES = ["metadata", "storage", "queue", "third-party", "mock-error"]
 PORT = 8081  # the namespace is ours alone
+CLUSTER_PORT = 7081
 SECRET = {"MOCKS3_SECRET": "a secret for this test"}
 
 
@@ -52,6 +53,22 @@ def test_one_address_of_several_beyond_loopback_is_enough_for_the_refusal(tmp_pa
     command = ["node", "--service", "queue,storage", "--data-dir", tmp_path / "data"]
     done = mocks3(*command, "--http", "127.0.0.1:0,0.0.0.0:0", env=SECRET)
     assert done.returncode == 2 and "default keys" in done.stderr
+
+
+@pytest.mark.parametrize("listen", ["--http", "--cluster-listen", "--data-listen"])
+def test_a_wildcard_needs_an_address_that_others_can_call(tmp_path, listen):
+    (tmp_path / "mocks3.toml").write_text(CONFIG)
+    command = ["node", "--service", "storage", "--data-dir", tmp_path / "data"]
+    command += ["--config", tmp_path / "mocks3.toml", "--http", "127.0.0.1:0", listen, "0.0.0.0:0"]
+    if listen == "--http":
+        command.remove("127.0.0.1:0"), command.remove("--http")
+    done = mocks3(*command, env=SECRET)
+    assert done.returncode == 2, done
+    [line] = done.stderr.strip().splitlines()
+    assert "0.0.0.0:0" in line and "--advertise" in line
+    done = mocks3(*command, "--advertise", "0.0.0.0", env=SECRET)
+    assert done.returncode == 2 and "--advertise" in done.stderr
+    assert not (tmp_path / "data").exists()
 
 
 @contextlib.contextmanager
@@ -77,12 +94,14 @@ def namespace():
 class Outside:
     """A whole cluster in one process that listens on an address that is not loopback."""
 
-    def __init__(self, inside, folder):
+    def __init__(self, inside, folder, services=tuple(SERVICES), own=OWN, arguments=()):
         self.inside, self.folder = inside, folder
         (folder / "mocks3.toml").write_text(CONFIG)
-        self.urls = {s: f"http://{OWN}:{PORT + n}" for n, s in enumerate(SERVICES)}
-        http = ",".join(url.removeprefix("http://") for url in self.urls.values())
-        command = [*inside, BINARY, "node", "--service", ",".join(SERVICES), "--http", http]
+        ports = {s: PORT + SERVICES.index(s) for s in services}
+        self.urls = {s: f"http://{own}:{port}" for s, port in ports.items()}
+        http = ",".join(f"{own}:{port}" for port in ports.values())
+        command = [*inside, BINARY, "node", "--service", ",".join(services), "--http", http]
+        command += arguments
         command += ["--data-dir", folder / "data", "--config", folder / "mocks3.toml"]
         with open(folder / "node.log", "ab") as log:
             self.process = subprocess.Popen(
@@ -108,7 +127,8 @@ class Outside:
 @pytest.fixture(scope="module")
 def outside(tmp_path_factory):
     with namespace() as inside:
-        node = Outside(inside, tmp_path_factory.mktemp("outside"))
+        wild = ["--cluster-listen", f"0.0.0.0:{CLUSTER_PORT}", "--advertise", OWN]
+        node = Outside(inside, tmp_path_factory.mktemp("outside"), arguments=wild)
         try:
             url = node.urls["mock-error"] + "/health"
             wait_until("it is healthy", lambda: node.curl(url)[0] == 200, 10)
@@ -164,3 +184,40 @@ def test_signed_s3_works_from_outside_and_unsigned_does_not(outside):
     for url, options in ((plain, ()), (plain, bearer(TOKEN)), (public, ())):
         status, body = outside.curl(url, STRANGER, *options)
         assert status in (400, 403) and "some bytes" not in body, (url, options)
+
+
+def test_a_node_that_listens_everywhere_is_reached_at_the_address_it_advertises(outside, tmp_path):
+    arguments = ["--cluster-listen", "0.0.0.0:0", "--advertise", TRUSTED]
+    arguments += ["--bootstrap", f"{OWN}:{CLUSTER_PORT}"]
+    other = Outside(outside.inside, tmp_path, ["storage"], TRUSTED, arguments)
+
+    def storage_members():
+        status, body = outside.curl(outside.urls["metadata"] + "/api/v1/cluster", TRUSTED)
+        assert status == 200
+        rows = [m for m in json.loads(body)["members"] if m["service"] == "storage-service"]
+        live = [m for m in rows if m["state"] == "live"]
+        return {m["s3_url"].split("/")[2].split(":")[0]: m for m in live}
+
+    try:
+        wait_until("it is a member", lambda: TRUSTED in storage_members(), 10)
+        for own, member in storage_members().items():
+            for field in ("cluster_address", "data_address"):
+                assert member[field].startswith(f"{own}:"), (own, member)
+        # written and read through the one and the other: bodies cross between them in both ways
+        s3, far = (client(node.urls["storage"], *KEYS) for node in (outside, other))
+        (tmp_path / "large").write_bytes(b"0" * 200_000)
+        upload = ("-X", "PUT", "-T", str(tmp_path / "large"))
+        made = s3.generate_presigned_url("create_bucket", Params={"Bucket": "advertised"})
+        assert outside.curl(made, STRANGER, "-X", "PUT")[0] == 200
+        for number in range(8):
+            names = {"Bucket": "advertised", "Key": str(number)}
+            put = s3.generate_presigned_url("put_object", Params=names)
+            assert outside.curl(put, STRANGER, *upload)[0] == 200
+            get = far.generate_presigned_url("get_object", Params=names)
+            assert outside.curl(get, STRANGER) == (200, "0" * 200_000)
+    finally:
+        other.stop()
+    gone = outside.urls["metadata"] + "/api/v1/nodes"
+    nodes = json.loads(outside.curl(gone, TRUSTED)[1])["nodes"]
+    [absent] = [n["instance"] for n in nodes if not n["live"]]
+    assert outside.curl(f"{gone}/{absent}", TRUSTED, "-X", "DELETE")[0] == 204

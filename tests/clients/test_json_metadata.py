@@ -60,12 +60,25 @@ def test_metadata_are_listed_by_prefix_and_page(api, stored):
     api.refused("GET", f"/metadata?bucket={stored}&limit=x", 400)
 
 
+def test_a_page_larger_than_the_largest_is_cut_to_it_and_none_is_refused(api, cluster, stored):
+    for path in (f"/metadata?bucket={stored}", f"/metadata/search?q=vermilion&bucket={stored}"):
+        answer = api("GET", f"{path}&limit=5000")
+        assert (answer["count"], answer["limit"]) == (3, 1000), path
+        api.refused("GET", f"{path}&limit=0", 422)
+    objects = Api(cluster.url("storage"))
+    answer = objects("GET", f"/objects?bucket={stored}&max_keys=5000")
+    assert (answer["count"], answer["max_keys"]) == (3, 1000)
+    objects.refused("GET", f"/objects?bucket={stored}&max_keys=0", 422)
+
+
 def test_a_search_finds_keys_tags_and_user_metadata(api, s3, stored):
     s3.put_object(Bucket=stored, Key="tagged", Body=b"x", Tagging="kind=quicksilver")
     for word, wanted in (("one", "a/one"), ("quicksilver", "tagged"), ("vermilion", "b")):
         found = api("GET", f"/metadata/search?q={word}&bucket={stored}")
         assert wanted in [row["key"] for row in found["metadata"]], word
         assert found["query"] == word and found["count"] == len(found["metadata"])
+        for row in found["metadata"]:
+            assert row == api("GET", "/metadata" + path_of(stored, row["key"])), "the whole row"
     assert api("GET", f"/metadata/search?q=nowhere&bucket={stored}")["metadata"] == []
     api.refused("GET", "/metadata/search", 422)
 

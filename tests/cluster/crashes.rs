@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use mocks3::cluster::handshake::Secret;
 use mocks3::config::Config;
 use mocks3::events::{Event, EventKind};
-use mocks3::node::{Node as Running, NodeOptions};
+use mocks3::node::{Addresses, Node as Running, NodeOptions};
 use mocks3::types::Service;
 use rand::{RngExt, SeedableRng};
 
@@ -47,12 +47,15 @@ fn be_a_node(arguments: &str) {
     let any = "127.0.0.1:0".parse().unwrap();
     let cluster_listen = format!("127.0.0.1:{}", part()).parse().unwrap();
     let options = NodeOptions {
-        http: vec![any; services.len()],
+        addresses: Addresses {
+            http: vec![any; services.len()],
+            cluster: cluster_listen,
+            data: any,
+            advertise: None,
+        },
         services,
         instance: None,
         data_dir: part().into(),
-        cluster_listen,
-        data_listen: any,
         bootstrap: part().split(',').filter(|s| !s.is_empty()).map(Into::into).collect(),
         cluster_id: None,
         secret: Secret::new(SECRET),

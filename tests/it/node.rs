@@ -9,7 +9,7 @@ use std::time::Duration;
 use mocks3::cluster::handshake::Secret;
 use mocks3::cluster::{Cluster, MemberInfo, Members};
 use mocks3::config::{Config, DEFAULT_ACCESS_KEY, DEFAULT_SECRET_KEY};
-use mocks3::node::{Ended, Node, NodeOptions};
+use mocks3::node::{Addresses, Ended, Node, NodeOptions};
 use mocks3::types::{Service, new_instance_id};
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 
@@ -73,9 +73,7 @@ impl Running {
             services: services.to_vec(),
             instance: None,
             data_dir: dir.to_owned(),
-            http: http.clone(),
-            cluster_listen: any,
-            data_listen: any,
+            addresses: Addresses { http: http.clone(), cluster: any, data: any, advertise: None },
             bootstrap: seeds.clone(),
             cluster_id: None,
             secret: Secret::new(SECRET),

@@ -146,6 +146,18 @@ pub fn check_range(field: &str, value: u32, from: u32, to: u32) -> Result<(), Ap
     Err(ApiError::invalid(field, format!("{value} is not between {from} and {to}"), &example))
 }
 
+/// Refuses a page size of nothing. There is no upper bound: what is over the largest page is cut to
+/// it, as S3 does with `max-keys`.
+///
+/// # Errors
+/// The field.
+pub fn check_limit(field: &str, value: u32) -> Result<(), ApiError> {
+    match value {
+        0 => Err(ApiError::invalid(field, "0 is no page size", &format!("{field}=100"))),
+        _ => Ok(()),
+    }
+}
+
 /// The declared length of a body.
 pub fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()

@@ -6,15 +6,16 @@ use futures::{StreamExt, TryStreamExt};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::model::{Count, Day, Figures, Found, Group, Hit, Listing, Row};
+use super::model::{Count, Day, Figures, Found, Group, Listing, Row};
 use super::rows::nodes;
+use crate::actors::metadata::model::Refused;
 use crate::actors::metadata::query::{
     DailyUploads, ListEntry, ListStart, Query, QueryReply, Stats,
 };
 use crate::cluster::Scope;
 use crate::http::admin::rfc3339;
 use crate::http::error::ApiError;
-use crate::http::json::input::check_range;
+use crate::http::json::input::{check_limit, check_range};
 use crate::http::json::object::lookup;
 use crate::http::json::{CALL_LIMIT, JsonEnv, MAX_LIST, Params, ParamsInput, RequestScope};
 use crate::objects::error::FlowError;
@@ -36,7 +37,7 @@ pub struct ListParams {
     #[serde(default)]
     #[param(example = "2026/")]
     prefix: String,
-    /// At most so many, 1 to 1000.
+    /// At most so many; more than 1000 are cut to 1000.
     #[serde(default = "hundred")]
     #[param(example = 100)]
     limit: u32,
@@ -58,7 +59,7 @@ impl ParamsInput for ListParams {
     const EXAMPLE: &'static str = "?bucket=photos&prefix=2026/&limit=100&offset=0";
 
     fn check(&self) -> Result<(), ApiError> {
-        check_range("limit", self.limit, 1, MAX_LIST)?;
+        check_limit("limit", self.limit)?;
         check_range("offset", self.offset, 0, MAX_OFFSET)
     }
 }
@@ -67,19 +68,13 @@ impl ParamsInput for ListParams {
 pub async fn list(
     State(env): State<JsonEnv>,
     scope: RequestScope,
-    Params(params): Params<ListParams>,
+    Params(mut params): Params<ListParams>,
 ) -> Result<Json<Listing>, ApiError> {
     let scope = scope.with(CALL_LIMIT);
+    params.limit = params.limit.min(MAX_LIST);
     let (keys, next) = keys(&env, &scope, &params).await?;
-    let (env, scope, bucket) = (&env, &scope, &params.bucket);
-    let rows = futures::stream::iter(keys).map(|key| async move {
-        let (_, found) = lookup(env, scope, bucket, &key).await?;
-        // one that was deleted between the listing and the lookup is left out
-        let row = found.map(|(info, parts)| Row::new(bucket, &key, &info, nodes(&parts)));
-        Ok::<_, FlowError>(row)
-    });
-    let rows: Vec<Option<Row>> = rows.buffered(LOOKUPS).try_collect().await?;
-    let metadata: Vec<Row> = rows.into_iter().flatten().collect();
+    let names = keys.into_iter().map(|key| (params.bucket.clone(), key));
+    let metadata = rows(&env, &scope, names.collect()).await?;
     Ok(Json(Listing {
         count: metadata.len(),
         metadata,
@@ -89,6 +84,25 @@ pub async fn list(
         offset: params.offset,
         next,
     }))
+}
+
+/// The rows of those names; one that was deleted since it was found is left out.
+async fn rows(
+    env: &JsonEnv,
+    scope: &Scope,
+    names: Vec<(String, String)>,
+) -> Result<Vec<Row>, FlowError> {
+    let rows = futures::stream::iter(names).map(|(bucket, key)| async move {
+        match lookup(env, scope, &bucket, &key).await {
+            Ok((_, found)) => {
+                Ok(found.map(|(info, parts)| Row::new(&bucket, &key, &info, nodes(&parts))))
+            }
+            Err(FlowError::Refused(Refused::NoSuchBucket)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    });
+    let rows: Vec<Option<Row>> = rows.buffered(LOOKUPS).try_collect().await?;
+    Ok(rows.into_iter().flatten().collect())
 }
 
 /// The keys of a page, and the last of them where more follow.
@@ -139,7 +153,7 @@ pub struct SearchParams {
     #[serde(default)]
     #[param(example = "photos")]
     bucket: String,
-    /// At most so many, 1 to 1000.
+    /// At most so many; more than 1000 are cut to 1000.
     #[serde(default = "fifty")]
     #[param(example = 50)]
     limit: u32,
@@ -163,8 +177,8 @@ impl ParamsInput for SearchParams {
         if self.q.is_empty() || self.q.len() > 1024 {
             return Err(ApiError::invalid("q", "it has 1 to 1024 bytes", Self::EXAMPLE));
         }
-        check_range("limit", self.limit, 1, MAX_LIST)?;
-        check_range("offset", self.offset, 0, MAX_LIST - self.limit)
+        check_limit("limit", self.limit)?;
+        check_range("offset", self.offset, 0, MAX_LIST - self.limit.min(MAX_LIST))
     }
 }
 
@@ -172,9 +186,10 @@ impl ParamsInput for SearchParams {
 pub async fn search(
     State(env): State<JsonEnv>,
     scope: RequestScope,
-    Params(params): Params<SearchParams>,
+    Params(mut params): Params<SearchParams>,
 ) -> Result<Json<Found>, ApiError> {
     let scope = scope.with(CALL_LIMIT);
+    params.limit = params.limit.min(MAX_LIST);
     let wanted = params.offset + params.limit;
     let (mut hits, mut next) = (Vec::new(), params.after);
     loop {
@@ -189,13 +204,14 @@ pub async fn search(
         else {
             return Err(unexpected("Search").into());
         };
-        hits.extend(page.into_iter().map(Hit::from));
+        hits.extend(page.into_iter().map(|hit| (hit.bucket, hit.key)));
         next = more;
         if next.is_none() || hits.len() as u32 >= wanted {
             break;
         }
     }
-    let metadata = hits.split_off(hits.len().min(params.offset as usize));
+    let hits = hits.split_off(hits.len().min(params.offset as usize));
+    let metadata = rows(&env, &scope, hits).await?;
     Ok(Json(Found {
         query: params.q,
         objects: metadata.clone(),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use crate::actors::metadata::query::{ObjectInfo, SearchHit};
+use crate::actors::metadata::query::ObjectInfo;
 use crate::http::admin::rfc3339;
 use crate::http::error::ApiError;
 use crate::http::json::head::{self, TextMap};
@@ -111,6 +111,8 @@ pub struct Row {
     pub last_modified: String,
     /// The same.
     pub updated_at: String,
+    /// Always null, for clients that look for it: a deleted object has no row.
+    pub deleted_at: Option<String>,
 }
 
 impl Row {
@@ -133,6 +135,7 @@ impl Row {
             created_at: time.clone(),
             last_modified: time.clone(),
             updated_at: time,
+            deleted_at: None,
         }
     }
 
@@ -188,51 +191,15 @@ impl Listing {
     }
 }
 
-/// An object that a search found.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-pub struct Hit {
-    /// Bucket.
-    pub bucket: String,
-    /// Key.
-    pub key: String,
-    /// Bytes.
-    pub size: u64,
-    /// Content type, empty where none was given.
-    pub content_type: String,
-    /// MD5 in hex; empty for a multipart object.
-    pub md5_hash: String,
-    /// ETag without quotes.
-    pub etag: String,
-    /// `active`.
-    pub status: String,
-    /// Time of the row, RFC 3339.
-    pub created_at: String,
-}
-
-impl From<SearchHit> for Hit {
-    fn from(hit: SearchHit) -> Self {
-        Hit {
-            bucket: hit.bucket,
-            key: hit.key,
-            size: hit.size,
-            content_type: hit.content_type.unwrap_or_default(),
-            md5_hash: md5_of(&hit.etag),
-            etag: hit.etag,
-            status: "active".into(),
-            created_at: rfc3339(hit.last_modified_ms),
-        }
-    }
-}
-
 /// A page of a search.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Found {
     /// As asked.
     pub query: String,
     /// The hits, in order of writing.
-    pub metadata: Vec<Hit>,
+    pub metadata: Vec<Row>,
     /// The same, under the name that the original's documentation had.
-    pub objects: Vec<Hit>,
+    pub objects: Vec<Row>,
     /// How many they are.
     pub count: usize,
     /// The same; hits of later pages are not counted.

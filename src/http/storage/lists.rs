@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 use super::model::{Listing, ObjectLine};
 use crate::actors::metadata::query::{ListEntry, ListStart};
 use crate::http::error::ApiError;
-use crate::http::json::input::check_range;
+use crate::http::json::input::check_limit;
 use crate::http::json::object::lookup;
 use crate::http::json::{CALL_LIMIT, JsonEnv, MAX_LIST, Params, ParamsInput, RequestScope};
 use crate::objects::error::FlowError;
@@ -32,7 +32,7 @@ pub struct ListParams {
     #[serde(default)]
     #[param(example = "/")]
     delimiter: String,
-    /// At most so many objects and common prefixes, 1 to 1000.
+    /// At most so many objects and common prefixes; more than 1000 are cut to 1000.
     #[serde(default = "thousand")]
     #[param(example = 1000)]
     max_keys: u32,
@@ -51,7 +51,7 @@ impl ParamsInput for ListParams {
     const EXAMPLE: &'static str = "?bucket=photos&prefix=2026/&delimiter=/&max_keys=1000";
 
     fn check(&self) -> Result<(), ApiError> {
-        check_range("max_keys", self.max_keys, 1, MAX_LIST)
+        check_limit("max_keys", self.max_keys)
     }
 }
 
@@ -72,9 +72,10 @@ impl ListParams {
 pub async fn list(
     State(env): State<JsonEnv>,
     scope: RequestScope,
-    Params(params): Params<ListParams>,
+    Params(mut params): Params<ListParams>,
 ) -> Result<Json<Listing>, ApiError> {
     let scope = scope.with(CALL_LIMIT);
+    params.max_keys = params.max_keys.min(MAX_LIST);
     let what = Selection {
         bucket: params.bucket.clone(),
         caller: env.owner.to_string(),
