@@ -5,15 +5,12 @@ nothing here listens on a real network. Where namespaces cannot be made (no priv
 refusals are tested; see "privileged" in tests/README.md.
 """
 
-import contextlib
 import json
-import os
-import signal
-import subprocess
 
 import pytest
 
-from support.cluster import BINARY, ENVIRONMENT, mocks3, wait_until
+from support.cluster import mocks3, wait_until
+from support.namespace import SERVICES, Node, namespace
 from support.s3 import client
 
 OWN, TRUSTED, STRANGER = "10.99.1.1", "10.99.2.2", "10.99.3.3"
@@ -32,8 +29,6 @@ name = "other"
 access_key = "{KEYS[0]}"
 secret_key = "{KEYS[1]}"
 """
-SERVICES = ["metadata", "storage", "queue", "third-party", "mock-error"]
-PORT = 8081  # the namespace is ours alone
 CLUSTER_PORT = 7081
 SECRET = {"MOCKS3_SECRET": "a secret for this test"}
 
@@ -71,73 +66,16 @@ def test_a_wildcard_needs_an_address_that_others_can_call(tmp_path, listen):
     assert not (tmp_path / "data").exists()
 
 
-@contextlib.contextmanager
-def namespace():
-    """A network of our own; gives the words that run a command in it."""
-    script = "ip link set lo up" + "".join(
-        f" && ip addr add {address}/32 dev lo" for address in (OWN, TRUSTED, STRANGER)
-    )
-    holder = subprocess.Popen(
-        ["unshare", "-n", "sh", "-c", f"{script} && echo ready && exec sleep 600"],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-    try:
-        if holder.stdout.readline().strip() != "ready":
-            pytest.skip("privileged: this machine cannot make network namespaces")
-        yield ["nsenter", "-t", str(holder.pid), "-n"]
-    finally:
-        holder.kill()
-        holder.wait()
-        holder.stdout.close()
-
-
-class Outside:
-    """A whole cluster in one process that listens on an address that is not loopback."""
-
-    def __init__(self, inside, folder, services=tuple(SERVICES), own=OWN, arguments=()):
-        self.inside, self.folder = inside, folder
-        (folder / "mocks3.toml").write_text(CONFIG)
-        ports = {s: PORT + SERVICES.index(s) for s in services}
-        self.urls = {s: f"http://{own}:{port}" for s, port in ports.items()}
-        http = ",".join(f"{own}:{port}" for port in ports.values())
-        command = [*inside, BINARY, "node", "--service", ",".join(services), "--http", http]
-        command += arguments
-        command += ["--data-dir", folder / "data", "--config", folder / "mocks3.toml"]
-        with open(folder / "node.log", "ab") as log:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={**ENVIRONMENT, **SECRET},
-            )  # fmt: skip
-
-    def curl(self, url, source=OWN, *options):
-        """(status, body) of a request that comes from one of the namespace's addresses."""
-        command = ["curl", "-s", "-m", "5", "--interface", source, "-w", "\n%{http_code}"]
-        done = subprocess.run(
-            [*self.inside, *command, *options, url], capture_output=True, text=True, timeout=10
-        )
-        assert done.returncode == 0, done
-        body, _, status = done.stdout.rpartition("\n")
-        return int(status), body
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(20) == 0, (self.folder / "node.log").read_text()[-2000:]
-
-
 @pytest.fixture(scope="module")
 def outside(tmp_path_factory):
-    with namespace() as inside:
-        wild = ["--cluster-listen", f"0.0.0.0:{CLUSTER_PORT}", "--advertise", OWN]
-        node = Outside(inside, tmp_path_factory.mktemp("outside"), arguments=wild)
-        try:
-            url = node.urls["mock-error"] + "/health"
-            wait_until("it is healthy", lambda: node.curl(url)[0] == 200, 10)
-            yield node
-            node.stop()
-        finally:
-            if node.process.poll() is None:
-                os.kill(node.process.pid, signal.SIGKILL)
-                node.process.wait()
+    wild = ["--cluster-listen", f"0.0.0.0:{CLUSTER_PORT}", "--advertise", OWN]
+    folder = tmp_path_factory.mktemp("outside")
+    with namespace(OWN, TRUSTED, STRANGER) as inside, node(inside, folder, SERVICES, OWN, wild) as n:
+        yield n
+
+
+def node(inside, folder, services, own, arguments):
+    return Node(inside, folder, CONFIG, services, own, arguments, SECRET)
 
 
 def bearer(token):
@@ -189,7 +127,6 @@ def test_signed_s3_works_from_outside_and_unsigned_does_not(outside):
 def test_a_node_that_listens_everywhere_is_reached_at_the_address_it_advertises(outside, tmp_path):
     arguments = ["--cluster-listen", "0.0.0.0:0", "--advertise", TRUSTED]
     arguments += ["--bootstrap", f"{OWN}:{CLUSTER_PORT}"]
-    other = Outside(outside.inside, tmp_path, ["storage"], TRUSTED, arguments)
 
     def storage_members():
         status, body = outside.curl(outside.urls["metadata"] + "/api/v1/cluster", TRUSTED)
@@ -198,13 +135,13 @@ def test_a_node_that_listens_everywhere_is_reached_at_the_address_it_advertises(
         live = [m for m in rows if m["state"] == "live"]
         return {m["s3_url"].split("/")[2].split(":")[0]: m for m in live}
 
-    try:
+    with node(outside.inside, tmp_path, ["storage"], TRUSTED, arguments) as other:
         wait_until("it is a member", lambda: TRUSTED in storage_members(), 10)
         for own, member in storage_members().items():
             for field in ("cluster_address", "data_address"):
                 assert member[field].startswith(f"{own}:"), (own, member)
         # written and read through the one and the other: bodies cross between them in both ways
-        s3, far = (client(node.urls["storage"], *KEYS) for node in (outside, other))
+        s3, far = (client(n.urls["storage"], *KEYS) for n in (outside, other))
         (tmp_path / "large").write_bytes(b"0" * 200_000)
         upload = ("-X", "PUT", "-T", str(tmp_path / "large"))
         made = s3.generate_presigned_url("create_bucket", Params={"Bucket": "advertised"})
@@ -215,8 +152,6 @@ def test_a_node_that_listens_everywhere_is_reached_at_the_address_it_advertises(
             assert outside.curl(put, STRANGER, *upload)[0] == 200
             get = far.generate_presigned_url("get_object", Params=names)
             assert outside.curl(get, STRANGER) == (200, "0" * 200_000)
-    finally:
-        other.stop()
     gone = outside.urls["metadata"] + "/api/v1/nodes"
     nodes = json.loads(outside.curl(gone, TRUSTED)[1])["nodes"]
     [absent] = [n["instance"] for n in nodes if not n["live"]]

@@ -11,6 +11,7 @@ use mocks3::cluster::transport::Transport;
 use mocks3::cluster::{Cluster, MemberInfo, Members};
 use mocks3::types::{Service, new_instance_id};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use tokio::net::TcpListener;
 
@@ -101,6 +102,14 @@ impl Node {
 
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    /// Stops it as it stands; back when all its threads stand still, which takes a moment.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+        let pid = Pid::from_raw(self.child.id() as i32);
+        let status = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
+        assert_eq!(status, WaitStatus::Stopped(pid, Signal::SIGSTOP));
     }
 
     /// kill -9, and waits for the end.

@@ -86,7 +86,7 @@ fn a_frozen_node_is_out_in_time_with_its_pending_calls_and_back_when_it_thaws() 
             let dir = tempfile::tempdir().unwrap();
             let (_metadata, queue, observer) = three(dir.path()).await;
             let instance = observer.instance_of(Service::Queue);
-            queue.signal(Signal::SIGSTOP);
+            queue.freeze();
             let begun = Instant::now();
             let pending = ask(&observer, &instance, Duration::from_secs(30)).await;
             let took = begun.elapsed();

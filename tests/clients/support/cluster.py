@@ -127,6 +127,12 @@ def alive(pid):
     return state != "Z"
 
 
+def stopped(pid):
+    """Whether all threads of a process stand still after a SIGSTOP."""
+    states = [stat.read_text() for stat in pathlib.Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in states)
+
+
 def descendants(pid):
     """The ids of all living processes below `pid`."""
     parents = {}
@@ -307,6 +313,8 @@ class Cluster:
         for member in members:
             os.kill(member["pid"], signal.SIGSTOP)
         try:
+            for member in members:  # a signal takes a moment to reach all threads
+                wait_until("it stands still", lambda pid=member["pid"]: stopped(pid), 5, 0.002)
             yield
         finally:
             for member in members:
