@@ -37,7 +37,8 @@ STOP_SECONDS = 20
 # Data of failed tests stay for a look at them, but must not fill the disk.
 KEPT_AT_MOST = 1 << 30
 # Blocks of ports for `--ports`, away from the default ones and from the ephemeral range.
-PORT_BLOCKS = range(18000, 26000, 20)
+# below those that `up` chooses from for further instances (20000 and more)
+PORT_BLOCKS = range(12000, 20000, 20)
 
 
 def wait_until(what, condition, seconds, interval=0.05):
@@ -119,12 +120,14 @@ def get(url, path="", timeout=2.0, method="GET", headers=None):
 
 
 def alive(pid):
-    """Whether a process runs; a zombie that nobody has reaped yet counts as gone."""
+    """Whether a process runs; a zombie that nobody has reaped yet counts as gone, but not before
+    its last thread is: until then its ports are taken."""
     try:
         state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        threads = len(os.listdir(f"/proc/{pid}/task"))
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return state != "Z"
+    return state != "Z" or threads > 1
 
 
 def stopped(pid):
@@ -218,7 +221,7 @@ class Cluster:
         return [f"{name}{self.scale_suffix}={count}" for name, count in self.scale.items()]
 
     def wait_healthy(self, seconds=HEAL_SECONDS):
-        """Until every service answers /health and every wanted instance is in `status`."""
+        """Until every service answers /health and every node sees every wanted instance."""
         return wait_until("cluster is healthy", self.healthy, seconds)
 
     def healthy(self):
@@ -235,7 +238,16 @@ class Cluster:
             ):
                 return False
             count[short(member["service"])] += 1
-        return members if count == self.scale else False
+        return members if count == self.scale and self.agreed(members) else False
+
+    def agreed(self, members):
+        """Whether each member sees all of them: a request may go to any."""
+        wanted = {member["instance"] for member in members}
+        for url in {member["http_url"] for member in members}:
+            seen = json.loads(get(url, "/api/v1/cluster")[2])["members"]
+            if not wanted <= {m["instance"] for m in seen if m["state"] == "live"}:
+                return False
+        return True
 
     def members(self):
         """The live members as `mocks3 status --json` sees them, asked of any node that answers."""
@@ -278,11 +290,14 @@ class Cluster:
         """kill -9 of everything at once, as a power cut would."""
         if self.process is None:
             return
-        for pid in [self.process.pid, *descendants(self.process.pid)]:
+        family = descendants(self.process.pid)
+        for pid in [self.process.pid, *family]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
         self.process = None
+        # their ports and locks are free only when they are gone
+        wait_until("all are gone", lambda: not any(map(alive, family)), STOP_SECONDS, 0.005)
 
     def close(self, keep=False):
         """The end of a fixture: stops the cluster if it still runs, keeps or drops its data."""

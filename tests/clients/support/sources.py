@@ -57,7 +57,10 @@ def set_fallback(cluster, bucket, on=True):
 def seaweedfs(folder):
     """A SeaweedFS server with one S3 user; gives its S3 endpoint."""
     ports = PortBlock()
-    master, volume, filer, s3 = range(ports.base, ports.base + 4)
+    # all of them said: it would take gRPC ports 10000 higher, where those of a cluster may be
+    parts = ("master", "volume", "filer", "s3")
+    names = [f"{part}.port{kind}" for part in parts for kind in ("", ".grpc")]
+    given = [f"-{name}={ports.base + n}" for n, name in enumerate(names)]
     folder.mkdir(parents=True, exist_ok=True)
     identity = {
         "name": "tests",
@@ -66,9 +69,8 @@ def seaweedfs(folder):
     }
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
     command = [
-        WEED, "server", f"-dir={folder}", "-ip=127.0.0.1", "-s3", f"-s3.port={s3}",
-        f"-s3.config={folder / 's3.json'}", f"-master.port={master}", f"-volume.port={volume}",
-        f"-filer.port={filer}", "-master.volumeSizeLimitMB=64", "-volume.max=20",
+        WEED, "server", f"-dir={folder}", "-ip=127.0.0.1", "-s3", f"-s3.config={folder / 's3.json'}",
+        "-master.volumeSizeLimitMB=64", "-volume.max=20", *given,
     ]  # fmt: skip
     with open(folder / "weed.log", "ab") as log:
         process = subprocess.Popen(
@@ -78,7 +80,7 @@ def seaweedfs(folder):
             stderr=subprocess.STDOUT,
             env=ENVIRONMENT,
         )
-    endpoint = f"http://127.0.0.1:{s3}"
+    endpoint = f"http://127.0.0.1:{ports.base + names.index('s3.port')}"
     try:
         wait_until("SeaweedFS answers", lambda: get(endpoint)[0] < 500, 40)
         yield endpoint
