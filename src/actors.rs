@@ -2,6 +2,7 @@
 
 pub mod census;
 pub mod committer;
+pub mod figures;
 pub mod member;
 pub mod metadata;
 pub mod queue_worker;

@@ -132,6 +132,8 @@ pub struct Http {
     pub max_in_flight: usize,
     /// How long a client may take to send its request head.
     pub header_timeout: Span,
+    /// How long a client may take none of its answer before its connection is closed.
+    pub write_stall: Span,
     /// How long requests in work may go on after a stop was asked for.
     pub drain_timeout: Span,
 }
@@ -145,6 +147,7 @@ impl Default for Http {
             trusted_networks: Vec::new(),
             max_in_flight: 1024,
             header_timeout: Span::secs(30),
+            write_stall: Span::secs(30),
             drain_timeout: Span::secs(5),
         }
     }

@@ -2,16 +2,19 @@
 //!
 //! One listener per service of the node: accept loop, bound on requests in work, orderly drain.
 //!
-//! - `HTTP-1` at most `max_in_flight` requests are in work per edge; the next gets 503 with
-//!   `Retry-After`;
+//! - `HTTP-1` at most `max_in_flight` requests are in work per edge, each until the last byte of its
+//!   answer; the next gets 503 with `Retry-After`;
 //! - `HTTP-2` after a stop was asked for, requests in work may finish for `drain_timeout`, then
 //!   their connections are closed;
 //! - `HTTP-3` who is refused while waiting for "100 Continue" will not send the body, and hyper may
 //!   take the next request for it: that connection ends;
-//! - `HTTP-4` who is refused in the middle of the body hears why ([`linger`]).
+//! - `HTTP-4` who is refused in the middle of the body hears why ([`linger`]);
+//! - `HTTP-5` a client that takes none of its answer for `write_stall` loses its connection, and with
+//!   it the request ends.
 
 pub mod admin;
 pub mod error;
+mod held;
 pub mod json;
 pub mod linger;
 pub mod metadata;
@@ -30,11 +33,15 @@ use axum::body::Body;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::TcpUserTimeout;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::metrics;
+use held::Held;
 use linger::Lingering;
 
 /// What serves the requests of one edge.
@@ -51,6 +58,8 @@ pub struct EdgeSettings {
     pub max_in_flight: usize,
     /// How long a client may take to send its head.
     pub header_timeout: Duration,
+    /// How long a client may take none of its answer.
+    pub write_stall: Duration,
     /// How long requests may go on after the stop.
     pub drain_timeout: Duration,
     /// It serves S3: refuses in S3's words what is.
@@ -81,6 +90,8 @@ pub async fn serve(
         };
         let Ok(place) = connections.clone().try_acquire_owned() else { continue };
         let _ = stream.set_nodelay(true);
+        metrics::get().moved();
+        give_up_stalled(&stream, settings.write_stall);
         let (handler, in_flight, stop) = (handler.clone(), in_flight.clone(), stop.clone());
         tasks.spawn(async move {
             let _place = place;
@@ -112,6 +123,16 @@ pub async fn serve(
     }
 }
 
+/// HTTP-5: the kernel breaks the connection when nothing is acknowledged, or the peer's window stays
+/// shut, for so long. Only the kernel sees that: megabytes wait in its buffers, and a slow reader
+/// takes minutes until there is room for the next write (RFC 5482, tcp(7)).
+fn give_up_stalled(stream: &TcpStream, limit: Duration) {
+    let limit_ms = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+    if let Err(error) = setsockopt(stream, TcpUserTimeout, &limit_ms) {
+        tracing::warn!(%error, "no limit for clients that take nothing of their answer");
+    }
+}
+
 /// HTTP-1.
 async fn admit(
     handler: Handler,
@@ -119,7 +140,7 @@ async fn admit(
     s3: bool,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let Ok(_permit) = in_flight.try_acquire_owned() else {
+    let Ok(permit) = in_flight.try_acquire_owned() else {
         let why = "too many requests at once";
         let (head, _body) = request.into_parts();
         return Ok(match s3 && s3::is_s3(&head) {
@@ -133,5 +154,5 @@ async fn admit(
         let close = http::HeaderValue::from_static("close");
         response.headers_mut().insert(http::header::CONNECTION, close); // HTTP-3
     }
-    Ok(response)
+    Ok(response.map(|body| Held::body(body, permit)))
 }

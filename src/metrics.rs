@@ -4,11 +4,12 @@
 //! second ([`sample`]); the rest is recorded where it happens.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus::{
-    CounterVec, Encoder, Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts,
-    Registry, TextEncoder,
+    CounterVec, Encoder, Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 mod process;
@@ -26,10 +27,20 @@ pub struct Metrics {
     pub http_requests: IntCounterVec,
     /// `http_request_duration_seconds{edge,method,operation}`
     pub http_duration: HistogramVec,
-    /// `mocks3_call_duration_seconds{callee,kind,outcome}`: calls between actors, as the caller sees them.
+    /// `mocks3_call_duration_seconds{callee,kind,outcome}`: dependencies as their caller sees them.
     pub call_duration: HistogramVec,
     /// `mocks3_actor_restarts_total{actor}`
     pub actor_restarts: IntCounterVec,
+    /// `errors_total{edge,operation,status}`
+    errors: IntCounterVec,
+    /// `objects_total`, of the metadata service.
+    pub objects: IntGaugeVec,
+    /// `storage_usage_bytes`, of a storage node.
+    pub storage_usage: IntGaugeVec,
+    /// `queue_length{queue}`, of the queue.
+    pub queue_length: IntGaugeVec,
+    /// Requests, messages and connections at our own sockets since the start.
+    moved: AtomicU64,
     cpu_seconds: CounterVec,
     cpu_percent: Gauge,
     memory_percent: Gauge,
@@ -85,7 +96,8 @@ impl Metrics {
                 HistogramVec::new(
                     latency(
                         "mocks3_call_duration_seconds",
-                        "Calls between actors as their caller sees them.",
+                        "Calls of dependencies (actors, data plane, third parties, Consul) as their \
+                         caller sees them.",
                     ),
                     &["callee", "kind", "outcome"],
                 ),
@@ -100,6 +112,27 @@ impl Metrics {
                     &["actor"],
                 ),
             ),
+            errors: keep(
+                r,
+                IntCounterVec::new(
+                    Opts::new("errors_total", "Requests answered with a status of 400 or more."),
+                    &["edge", "operation", "status"],
+                ),
+            ),
+            objects: int_gauge_vec(r, "objects_total", "Current objects in the catalog.", &[]),
+            storage_usage: int_gauge_vec(
+                r,
+                "storage_usage_bytes",
+                "Bytes that the segments of this storage node occupy on disk.",
+                &[],
+            ),
+            queue_length: int_gauge_vec(
+                r,
+                "queue_length",
+                "Unfinished tasks by queue: delete, save or replicate.",
+                &["queue"],
+            ),
+            moved: AtomicU64::new(0),
             cpu_seconds: keep(
                 r,
                 CounterVec::new(
@@ -128,7 +161,8 @@ impl Metrics {
             network_qps: gauge(
                 r,
                 "system_network_qps",
-                "Packets per second over the last second, all interfaces of the network namespace.",
+                "Requests, messages and connections per second at this process's own sockets, in and \
+                 out, over the last second.",
             ),
             online: int_gauge(r, "system_machine_online_status", "1 while the process serves."),
             rss_bytes: int_gauge(
@@ -157,22 +191,31 @@ impl Metrics {
         self.cpu_percent.set(usage.cpu_percent);
         self.memory_percent.set(usage.memory_percent);
         self.disk_percent.set(usage.disk_percent);
-        self.network_qps.set(usage.packets_per_second);
+        self.network_qps.set(usage.moved_per_second);
         self.rss_bytes.set(usage.rss_bytes as i64);
         self.open_fds.set(usage.open_fds as i64);
         self.online.set(1);
     }
 
     /// Records one served request.
-    pub fn served(&self, edge: &str, method: &str, operation: &str, status: u16, took: Duration) {
+    pub fn served(&self, edge: &str, method: &str, operation: &str, code: u16, took: Duration) {
         let method = bounded(method);
-        let status = status.to_string();
+        let status = code.to_string();
         self.http_requests.with_label_values(&[edge, method, operation, &status]).inc();
+        self.moved();
+        if code >= 400 {
+            self.errors.with_label_values(&[edge, operation, &status]).inc();
+        }
         let duration = self.http_duration.with_label_values(&[edge, method, operation]);
         duration.observe(took.as_secs_f64());
     }
 
-    /// Records one call between actors.
+    /// Counts a request, message or connection at one of our own sockets.
+    pub fn moved(&self) {
+        self.moved.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Records one call of a dependency.
     pub fn called(&self, callee: &str, kind: &str, outcome: &str, took: Duration) {
         let duration = self.call_duration.with_label_values(&[callee, kind, outcome]);
         duration.observe(took.as_secs_f64());
@@ -199,6 +242,10 @@ fn int_gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
     keep(registry, IntGauge::new(name, help))
 }
 
+fn int_gauge_vec(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    keep(registry, IntGaugeVec::new(Opts::new(name, help), labels))
+}
+
 fn keep<C>(registry: &Registry, made: prometheus::Result<C>) -> C
 where
     C: prometheus::core::Collector + Clone + 'static,
@@ -213,7 +260,7 @@ pub fn sample(data_dir: std::path::PathBuf, stop: tokio_util::sync::Cancellation
     let body = move || {
         let mut sampler = Sampler::new(data_dir);
         while !stop.is_cancelled() {
-            get().set_usage(&sampler.sample());
+            get().set_usage(&sampler.sample(get().moved.load(Ordering::Relaxed)));
             std::thread::sleep(Duration::from_secs(1));
         }
     };
@@ -229,7 +276,7 @@ mod tests {
     #[test]
     fn the_text_names_service_and_instance_in_every_series() {
         let metrics = Metrics::new("queue-service", "queue-service-1");
-        metrics.set_usage(&Sampler::new(".".into()).sample());
+        metrics.set_usage(&Sampler::new(".".into()).sample(0));
         metrics.served("s3", "GET", "GetObject", 200, Duration::from_millis(3));
         metrics.called("metadata", "apply", "ok", Duration::from_millis(1));
         metrics.served("s3", "BREW", "Unknown", 501, Duration::ZERO);

@@ -220,6 +220,7 @@ impl Node {
         let edge = EdgeSettings {
             max_in_flight: options.config.http.max_in_flight,
             header_timeout: options.config.http.header_timeout.0,
+            write_stall: options.config.http.write_stall.0,
             drain_timeout: options.config.http.drain_timeout.0,
             s3: false,
         };

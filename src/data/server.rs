@@ -150,7 +150,10 @@ async fn connection(
     limits: ServerLimits,
 ) -> Result<(), Ended> {
     let stream = wire::accepted(transport, stream, limits.stall).await.map_err(Ended::Tls)?;
-    let service = service_fn(move |request| answer(transfers.clone(), limits.stall, request));
+    let service = service_fn(move |request| {
+        crate::metrics::get().moved();
+        answer(transfers.clone(), limits.stall, request)
+    });
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle)

@@ -18,8 +18,8 @@ pub struct Usage {
     pub memory_percent: f64,
     /// Use of the data directory's filesystem, percent.
     pub disk_percent: f64,
-    /// Packets in and out since the last sample, per second.
-    pub packets_per_second: f64,
+    /// Requests, messages and connections at the own sockets since the last sample, per second.
+    pub moved_per_second: f64,
     /// Open file descriptors.
     pub open_fds: u64,
 }
@@ -40,30 +40,30 @@ impl Sampler {
         Sampler { data_dir, cores, memory_bytes, last: None }
     }
 
-    /// Takes a sample. What cannot be read counts as 0.
-    pub fn sample(&mut self) -> Usage {
+    /// Takes a sample; `moved` is what went over the own sockets so far. What cannot be read counts
+    /// as 0.
+    pub fn sample(&mut self, moved: u64) -> Usage {
         let now = Instant::now();
         let cpu =
             clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Into::into);
-        let packets = packets();
         let rss_bytes = read_kib("/proc/self/status", "VmRSS:").unwrap_or(0) * 1024;
-        let (cpu_percent, packets_per_second) = match self.last {
-            Some((then, cpu_then, packets_then)) if now > then => {
+        let (cpu_percent, moved_per_second) = match self.last {
+            Some((then, cpu_then, moved_then)) if now > then => {
                 let seconds = (now - then).as_secs_f64();
                 let used = cpu.saturating_sub(cpu_then).as_secs_f64();
-                let moved = packets.saturating_sub(packets_then) as f64;
-                (100.0 * used / seconds / self.cores, moved / seconds)
+                let new = moved.saturating_sub(moved_then) as f64;
+                (100.0 * used / seconds / self.cores, new / seconds)
             }
             _ => (0.0, 0.0),
         };
-        self.last = Some((now, cpu, packets));
+        self.last = Some((now, cpu, moved));
         Usage {
             cpu_seconds: cpu.as_secs_f64(),
             cpu_percent,
             rss_bytes,
             memory_percent: 100.0 * rss_bytes as f64 / self.memory_bytes.max(1) as f64,
             disk_percent: disk_percent(&self.data_dir),
-            packets_per_second,
+            moved_per_second,
             open_fds: std::fs::read_dir("/proc/self/fd").map_or(0, |d| d.count() as u64),
         }
     }
@@ -73,21 +73,6 @@ fn read_kib(file: &str, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(file).ok()?;
     let line = text.lines().find(|l| l.starts_with(name))?;
     line.split_whitespace().nth(1)?.parse().ok()
-}
-
-/// Packets in and out of all interfaces, loopback included: that is where a laptop's cluster talks.
-fn packets() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
-    let of = |line: &str| -> Option<u64> {
-        let fields: Vec<u64> = line
-            .split_once(':')?
-            .1
-            .split_whitespace()
-            .filter_map(|field| field.parse().ok())
-            .collect();
-        Some(fields.get(1)? + fields.get(9)?)
-    };
-    text.lines().filter_map(of).sum()
 }
 
 fn disk_percent(dir: &std::path::Path) -> f64 {
@@ -103,13 +88,14 @@ mod tests {
     #[test]
     fn a_second_sample_sees_the_work_done_since_the_first() {
         let mut sampler = Sampler::new(".".into());
-        let first = sampler.sample();
+        let first = sampler.sample(10);
         let until = Instant::now() + Duration::from_millis(60);
         let mut sum = 0u64;
         while Instant::now() < until {
             sum = sum.wrapping_mul(31).wrapping_add(1);
         }
-        let second = sampler.sample();
+        let second = sampler.sample(40);
+        assert!(second.moved_per_second > 0.0 && second.moved_per_second <= 30.0 / 0.06);
         assert!(second.cpu_seconds > first.cpu_seconds && second.cpu_percent > 0.0, "{sum}");
         assert!(second.rss_bytes > 1 << 20 && second.open_fds > 2);
         assert!(second.disk_percent > 0.0 && second.disk_percent <= 100.0);

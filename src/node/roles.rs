@@ -1,5 +1,6 @@
 //! What each service of a node consists of: its supervised actors and its HTTP edge.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -13,6 +14,7 @@ use tower::ServiceExt;
 
 use super::disk::NodeDisk;
 use crate::actors::census::Wanted;
+use crate::actors::figures;
 use crate::actors::member::Root;
 use crate::actors::metadata::{self, Metadata};
 use crate::actors::queue_worker::{Queue, worker, worker::WorkerCell};
@@ -76,6 +78,15 @@ pub fn workers(instance: &str, count: usize) -> Vec<(String, Arc<WorkerCell>)> {
 }
 
 impl Parts {
+    /// The task that asks an actor for its figures.
+    fn figures<F>(&self, run: fn(Cluster) -> F) -> ChildSpec
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let cluster = self.cluster.clone();
+        task::child("figures", move || Box::pin(run(cluster.clone())))
+    }
+
     fn subdir(&self, name: &str) -> anyhow::Result<std::path::PathBuf> {
         Ok(self.disk.lock().expect("no panic while the disk is held").subdir(name)?)
     }
@@ -128,7 +139,10 @@ fn storage_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
     settings.orphan_check = config.orphan_check.0;
     settings.orphan_grace = config.orphan_grace.0;
     let node = StorageNode::new(settings, parts.desk.clone(), parts.env.data.clone());
-    let children = vec![ChildSpec::service("storage_node", &parts.cluster, move || node.clone())];
+    let children = vec![
+        ChildSpec::service("storage_node", &parts.cluster, move || node.clone()),
+        parts.figures(figures::storage),
+    ];
     Ok(parts.role(Service::Storage, Strategy::OneForOne, children))
 }
 
@@ -146,6 +160,7 @@ fn metadata_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
         ChildSpec::service("metadata", &parts.cluster, move || service.clone()),
         task::child("relay", relay),
         task::child("forget", forget),
+        parts.figures(figures::metadata),
     ];
     Ok(parts.role(Service::Metadata, Strategy::RestForOne, children))
 }
@@ -168,6 +183,7 @@ fn queue_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
         let run = move || -> task::Work { Box::pin(worker.clone().run()) };
         children.push(task::child(&format!("worker-{n}"), run));
     }
+    children.push(parts.figures(figures::queue));
     Ok(parts.role(Service::Queue, Strategy::OneForOne, children))
 }
 

@@ -297,6 +297,18 @@ impl KindName {
         KindName::SaveObject,
     ];
 
+    /// The queues that kinds count to in APIs and metrics.
+    pub const QUEUES: [&str; 3] = ["delete", "save", "replicate"];
+
+    /// The one of [`KindName::QUEUES`] that it counts to.
+    pub fn queue(self) -> &'static str {
+        match self {
+            KindName::Delete | KindName::DeleteObject | KindName::Cleanup => "delete",
+            KindName::Save | KindName::SaveObject => "save",
+            KindName::Replicate => "replicate",
+        }
+    }
+
     /// The name in APIs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

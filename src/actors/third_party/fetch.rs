@@ -186,6 +186,7 @@ async fn ask(
             return Err(format!("left alone by its circuit breaker{first}{last}"));
         }
         let (begun, now) = (Instant::now(), now_ms());
+        crate::metrics::get().moved();
         let outcome = once(shared, candidate, open, deadline).await;
         let (came, word) = match &outcome {
             Attempt::Found(_) => (Came::Found, "ok"),

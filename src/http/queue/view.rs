@@ -172,12 +172,12 @@ impl TaskView {
     /// The task in that form.
     pub fn new(task: &Task) -> Self {
         let finished = |state| task.finished_ms.filter(|_| task.state == state).map(rfc3339);
-        let (task_type, queue) = names(task.kind.name());
+        let kind = task.kind.name();
         TaskView {
             id: task.id.clone(),
-            task_type: task_type.into(),
-            kind: task.kind.name().as_str().into(),
-            queue: queue.into(),
+            task_type: legacy_name(kind).into(),
+            kind: kind.as_str().into(),
+            queue: kind.queue().into(),
             object_key: object_key(task),
             data_id: data_id(&task.kind),
             status: task.state.as_str().into(),
@@ -230,13 +230,13 @@ fn data_id(kind: &TaskKind) -> Option<String> {
     }
 }
 
-/// The first generation's name of a kind, and the queue that it counts to.
-fn names(kind: KindName) -> (&'static str, &'static str) {
+/// The first generation's name of a kind.
+fn legacy_name(kind: KindName) -> &'static str {
     match kind {
-        KindName::Delete | KindName::DeleteObject => ("delete_file", "delete"),
-        KindName::Cleanup => ("cleanup_temp", "delete"),
-        KindName::Replicate => ("replicate_file", "replicate"),
-        KindName::Save | KindName::SaveObject => ("save_file", "save"),
+        KindName::Delete | KindName::DeleteObject => "delete_file",
+        KindName::Cleanup => "cleanup_temp",
+        KindName::Replicate => "replicate_file",
+        KindName::Save | KindName::SaveObject => "save_file",
     }
 }
 
@@ -292,7 +292,7 @@ impl Figures {
     pub fn new(stats: &Stats, worker_count: usize) -> Self {
         let (now, counts) = (now_ms(), &stats.counts);
         let length = |queue: &str| {
-            let kinds = KindName::ALL.into_iter().filter(|k| names(*k).1 == queue);
+            let kinds = KindName::ALL.into_iter().filter(|k| k.queue() == queue);
             kinds.map(|kind| counts.unfinished_of(kind)).sum()
         };
         let states = TaskState::ALL.into_iter();
