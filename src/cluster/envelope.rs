@@ -29,6 +29,10 @@ pub trait Wire: Serialize + DeserializeOwned + Clone + Debug + Send + 'static {
     const ROLE: &'static str;
     /// The name of the request's kind, for metrics, logs and fault selectors.
     fn kind(&self) -> &'static str;
+    /// What a reply counts as in metrics: `ok`, or the name of its error out of a fixed set.
+    fn outcome(_reply: &Self::Reply) -> &'static str {
+        "ok"
+    }
 }
 
 /// Why a call was not served, said by the callee (or by the envelope in its name).
