@@ -5,7 +5,7 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus::{
     CounterVec, Encoder, Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec,
@@ -27,7 +27,8 @@ pub struct Metrics {
     pub http_requests: IntCounterVec,
     /// `http_request_duration_seconds{edge,method,operation}`
     pub http_duration: HistogramVec,
-    /// `mocks3_call_duration_seconds{callee,kind,outcome}`: dependencies as their caller sees them.
+    /// `mocks3_call_duration_seconds{callee,kind,outcome}`: calls to actors, data planes, Consul and
+    /// third parties, as the caller sees them; `outcome` is `ok` or the name of an error.
     pub call_duration: HistogramVec,
     /// `mocks3_actor_restarts_total{actor}`
     pub actor_restarts: IntCounterVec,
@@ -96,8 +97,7 @@ impl Metrics {
                 HistogramVec::new(
                     latency(
                         "mocks3_call_duration_seconds",
-                        "Calls of dependencies (actors, data plane, third parties, Consul) as their \
-                         caller sees them.",
+                        "Calls to dependencies as their caller sees them.",
                     ),
                     &["callee", "kind", "outcome"],
                 ),
@@ -215,10 +215,37 @@ impl Metrics {
         self.moved.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Records one call of a dependency.
+    /// Records one call to a dependency.
     pub fn called(&self, callee: &str, kind: &str, outcome: &str, took: Duration) {
         let duration = self.call_duration.with_label_values(&[callee, kind, outcome]);
         duration.observe(took.as_secs_f64());
+    }
+}
+
+/// A call under way. One that is dropped before its end counts with the outcome `cancelled`.
+#[derive(Debug)]
+pub struct CallTimer<'a> {
+    callee: &'a str,
+    kind: &'static str,
+    begun: Instant,
+    outcome: &'static str,
+}
+
+impl<'a> CallTimer<'a> {
+    /// A call that begins now.
+    pub fn begin(callee: &'a str, kind: &'static str) -> Self {
+        CallTimer { callee, kind, begun: Instant::now(), outcome: "cancelled" }
+    }
+
+    /// The call ended: `ok`, or the name of its error out of a fixed set.
+    pub fn end(mut self, outcome: &'static str) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for CallTimer<'_> {
+    fn drop(&mut self) {
+        get().called(self.callee, self.kind, self.outcome, self.begun.elapsed());
     }
 }
 

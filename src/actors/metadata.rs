@@ -87,6 +87,14 @@ impl Wire for Message {
             Message::Read(_) => "read",
         }
     }
+
+    fn outcome(reply: &MetadataReply) -> &'static str {
+        match reply {
+            MetadataReply::Applied(Err(_)) | MetadataReply::Read(Err(_)) => "refused",
+            MetadataReply::Applied(Ok(_)) | MetadataReply::Read(Ok(_)) => "ok",
+            MetadataReply::Failed(_) => "failed",
+        }
+    }
 }
 
 impl Machine for Catalog {

@@ -93,6 +93,22 @@ impl Wire for Message {
             Message::Stats => "stats",
         }
     }
+
+    fn outcome(reply: &QueueReply) -> &'static str {
+        match reply {
+            QueueReply::Applied(Outcome::Refused(_)) => "refused",
+            QueueReply::Applied(Outcome::Enqueued { results })
+                if results.iter().any(|r| matches!(r, Enqueued::Refused(_))) =>
+            {
+                "refused"
+            }
+            QueueReply::Applied(_)
+            | QueueReply::Task(_)
+            | QueueReply::Page(_)
+            | QueueReply::Stats(_) => "ok",
+            QueueReply::Failed(_) => "failed",
+        }
+    }
 }
 
 /// Hands tasks to the queue; one result a task, in order.

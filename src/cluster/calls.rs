@@ -20,6 +20,7 @@ use super::codec::{self, MESSAGE_LIMIT};
 use super::envelope::{Env, Meta, Nack, Wire};
 use super::members::{MemberInfo, Members};
 use super::scope::Scope;
+use crate::metrics::CallTimer;
 
 /// How many KiB of requests may wait at one target.
 pub const CREDIT_KIB: u32 = 1024;
@@ -145,10 +146,9 @@ impl Cluster {
         key: u128,
         message: M,
     ) -> Result<M::Reply, CallError> {
-        let (kind, begun) = (message.kind(), std::time::Instant::now());
+        let timer = CallTimer::begin(M::ROLE, message.kind());
         let result = self.send(scope, to, key, message).await;
-        let outcome = result.as_ref().map_or_else(CallError::name, |_| "ok");
-        crate::metrics::get().called(M::ROLE, kind, outcome, begun.elapsed());
+        timer.end(result.as_ref().map_or_else(CallError::name, M::outcome));
         result
     }
 

@@ -4,7 +4,9 @@
 //! wiped, nodes register again (<https://developer.hashicorp.com/consul/api-docs/agent/service>).
 //!
 //! - `CONSUL-1` a node that ended without a word leaves the catalogue by its TTL check;
-//! - `CONSUL-2` every loop here waits after an error and ends with the node.
+//! - `CONSUL-2` every loop here waits after an error and ends with the node;
+//! - `CONSUL-3` every request is in the metrics of calls, callee `consul`. A `watch` takes as long as
+//!   nothing changes, up to [`QUERY_WAIT`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::members::MemberInfo;
 use super::sessions::Sessions;
+use crate::metrics::CallTimer;
 use crate::types::Service;
 
 /// How long a check lives without being renewed, and how often it is renewed.
@@ -67,7 +70,7 @@ impl Consul {
         stop.run_until_cancelled(work).await;
         for id in self.ids() {
             let path = format!("/v1/agent/service/deregister/{id}");
-            if let Err(error) = self.put(&path, None).await {
+            if let Err(error) = self.put("deregister", &path, None).await {
                 tracing::warn!(%error, id, "cannot deregister from Consul");
             }
         }
@@ -118,7 +121,7 @@ impl Consul {
                     "DeregisterCriticalServiceAfter": "1m",
                 },
             });
-            self.put("/v1/agent/service/register", Some(body)).await?;
+            self.put("register", "/v1/agent/service/register", Some(body)).await?;
         }
         Ok(())
     }
@@ -126,25 +129,30 @@ impl Consul {
     /// Fails when Consul has forgotten us: then we register again.
     async fn renew(&self) -> Result<(), reqwest::Error> {
         for id in self.ids() {
-            self.put(&format!("/v1/agent/check/pass/service:{id}"), None).await?;
+            self.put("renew", &format!("/v1/agent/check/pass/service:{id}"), None).await?;
         }
         Ok(())
     }
 
-    async fn put(&self, path: &str, body: Option<serde_json::Value>) -> Result<(), reqwest::Error> {
+    async fn put(
+        &self,
+        kind: &'static str,
+        path: &str,
+        body: Option<serde_json::Value>,
+    ) -> Result<(), reqwest::Error> {
         let request = self.client.put(format!("{}{path}", self.url)).timeout(CALL_LIMIT);
         let request = match body {
             Some(body) => request.json(&body),
             None => request,
         };
-        request.send().await?.error_for_status().map(drop)
+        timed(kind, async { request.send().await?.error_for_status().map(drop) }).await
     }
 
     /// Follows the healthy instances of one service by blocking queries.
     async fn watch(&self, service: Service, sessions: &Sessions) {
         let mut index = 0;
         loop {
-            match self.query(service, index).await {
+            match timed("watch", self.query(service, index)).await {
                 Ok((next, addresses)) => {
                     sessions.add_addresses(addresses);
                     index = if next < index { 0 } else { next }; // it was reset: start over
@@ -181,6 +189,23 @@ impl Consul {
         }
         Ok((next, addresses))
     }
+}
+
+/// Counts a request (CONSUL-3).
+async fn timed<T>(
+    kind: &'static str,
+    request: impl Future<Output = Result<T, reqwest::Error>>,
+) -> Result<T, reqwest::Error> {
+    let timer = CallTimer::begin("consul", kind);
+    let result = request.await;
+    timer.end(match &result {
+        Ok(_) => "ok",
+        Err(error) if error.is_connect() => "connect",
+        Err(error) if error.is_timeout() => "deadline",
+        Err(error) if error.is_status() => "refused",
+        Err(_) => "broken",
+    });
+    result
 }
 
 /// Host and port of `http://host:port`.

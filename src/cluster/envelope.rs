@@ -29,6 +29,10 @@ pub trait Wire: Serialize + DeserializeOwned + Clone + Debug + Send + 'static {
     const ROLE: &'static str;
     /// The name of the request's kind, for metrics, logs and fault selectors.
     fn kind(&self) -> &'static str;
+    /// What a reply counts as in metrics: `ok`, or the name of its error out of a fixed set.
+    fn outcome(_reply: &Self::Reply) -> &'static str {
+        "ok"
+    }
 }
 
 /// Why a call was not served, said by the callee (or by the envelope in its name).
@@ -109,6 +113,7 @@ impl<M: Wire> Message for Env<M> {
 
     fn serialize(self) -> Result<SerializedMessage, BoxedDowncastErr> {
         let Env::Call(meta, request, port) = self else { return Err(BoxedDowncastErr) };
+        crate::metrics::get().moved();
         let header = Header {
             version: M::VERSION,
             budget_us: meta.scope.remaining().as_micros() as u64,
@@ -139,6 +144,7 @@ impl<M: Wire> Message for Env<M> {
         let SerializedMessage::Call { args, metadata, reply, .. } = message else {
             return Err(BoxedDowncastErr);
         };
+        crate::metrics::get().moved();
         match open::<M>(&args, metadata.as_deref().unwrap_or_default()) {
             Ok((meta, request)) => Ok(Env::Call(meta, request, answer_port::<M>(reply))),
             Err(nack) => {

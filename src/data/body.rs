@@ -14,11 +14,12 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::HASHES_TRAILER;
-use super::client::TransferError;
+use super::client::{CALLEE, TransferError};
 use super::local::LocalRange;
 use super::pool::{Connection, Pool};
 use super::receive::Source;
 use super::words::Hashes;
+use crate::metrics::CallTimer;
 
 /// The body of a request.
 pub(super) enum Upload {
@@ -147,6 +148,8 @@ pub struct Download {
     from: Option<From>,
     len: u64,
     left: u64,
+    /// Until the end (DCLIENT-3).
+    timer: Option<CallTimer<'static>>,
 }
 
 enum From {
@@ -176,12 +179,23 @@ impl Download {
     ) -> Self {
         let timer = Box::pin(tokio::time::sleep(stall));
         let wire = Wire { body, connection, pool, stall, timer, waiting: false };
-        Download { from: Some(From::Wire(wire)), len, left: len }
+        Download::new(From::Wire(wire), len)
     }
 
     pub(super) fn local(range: LocalRange) -> Self {
         let len = range.len;
-        Download { from: Some(From::Local(range)), len, left: len }
+        Download::new(From::Local(range), len)
+    }
+
+    fn new(from: From, len: u64) -> Self {
+        let timer = Some(CallTimer::begin(CALLEE, "body"));
+        Download { from: Some(from), len, left: len, timer }
+    }
+
+    fn count(&mut self, outcome: &'static str) {
+        if let Some(timer) = self.timer.take() {
+            timer.end(outcome);
+        }
     }
 
     /// The length of the range, in bytes.
@@ -196,6 +210,7 @@ impl Download {
 
     fn fail(&mut self, error: TransferError) -> Poll<Piece> {
         self.from = None; // DCLIENT-2
+        self.count(error.name());
         Poll::Ready(Some(Err(error)))
     }
 
@@ -205,10 +220,20 @@ impl Download {
             let why = format!("body ended {} bytes early", self.left);
             return self.fail(TransferError::Broken(why));
         }
+        self.count("ok");
         if let Some(From::Wire(wire)) = self.from.take() {
             wire.pool.give_back(wire.connection);
         }
         Poll::Ready(None)
+    }
+}
+
+/// A reader that has all bytes need not wait for the end behind them.
+impl Drop for Download {
+    fn drop(&mut self) {
+        if self.left == 0 {
+            self.count("ok");
+        }
     }
 }
 

@@ -3,7 +3,10 @@
 //!
 //! - `DCLIENT-1` an upload is always sent in chunks, also where its length is known: so it counts
 //!   only once its source said that it is good (the final empty `Bytes`);
-//! - `DCLIENT-2` dropping a future or a download closes the connection.
+//! - `DCLIENT-2` dropping a future or a download closes the connection;
+//! - `DCLIENT-3` every transfer is in the metrics of calls, callee `data`: `put` (with the pauses of
+//!   its source), `put_answer` (from the good end of the source on), `get` (up to the head), `body`
+//!   (from the head to the end, with the pauses of its reader).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +26,14 @@ use super::pool::{Connection, Pool};
 use super::words::{Hashes, StorageError, StoredInfo, Ticket};
 use super::{HASHES_TRAILER, TICKET_HEADER};
 use crate::cluster::transport::Transport;
+use crate::metrics::CallTimer;
 use crate::types::DataId;
 
 /// The largest answer that is read, apart from the bytes of a download.
 const ANSWER_BYTES: usize = 64 * 1024;
+
+/// The name of the data planes in the metrics of calls.
+pub(super) const CALLEE: &str = "data";
 
 /// Limits of the client.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +82,24 @@ pub enum TransferError {
     /// The source of an upload gave up, or did not hold to its length; nothing is stored.
     #[error("the source of the upload gave up")]
     Aborted,
+}
+
+impl TransferError {
+    /// A short name for metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            TransferError::Connect(..) => "connect",
+            TransferError::Refused(error) => error.name(),
+            TransferError::Broken(_) => "broken",
+            TransferError::Stalled => "stalled",
+            TransferError::Aborted => "aborted",
+        }
+    }
+}
+
+/// The word of a transfer's end for metrics.
+fn outcome<T>(result: &Result<T, TransferError>) -> &'static str {
+    result.as_ref().map_or_else(TransferError::name, |_| "ok")
 }
 
 /// Streams to and from storage nodes.
@@ -142,6 +167,29 @@ impl DataClient {
         &self,
         ticket: &Ticket,
         data_id: DataId,
+        source: Chunks,
+    ) -> Result<StoredInfo, TransferError> {
+        let timer = CallTimer::begin(CALLEE, "put");
+        let ended = source.ended.clone();
+        let transfer = self.transfer(ticket, data_id, source);
+        tokio::pin!(transfer);
+        let result = tokio::select! {
+            result = &mut transfer => result,
+            () = ended.cancelled() => {
+                let answer = CallTimer::begin(CALLEE, "put_answer");
+                let result = transfer.await;
+                answer.end(outcome(&result));
+                result
+            }
+        };
+        timer.end(outcome(&result)); // DCLIENT-3
+        result
+    }
+
+    async fn transfer(
+        &self,
+        ticket: &Ticket,
+        data_id: DataId,
         mut source: Chunks,
     ) -> Result<StoredInfo, TransferError> {
         let (done, gave_up) = (source.ended.clone(), source.aborted.clone());
@@ -191,6 +239,13 @@ impl DataClient {
     /// # Errors
     /// See [`TransferError`]; the stream ends after its first error.
     pub async fn get(&self, ticket: &Ticket, data_id: DataId) -> Result<Download, TransferError> {
+        let timer = CallTimer::begin(CALLEE, "get");
+        let result = self.open(ticket, data_id).await;
+        timer.end(outcome(&result));
+        result
+    }
+
+    async fn open(&self, ticket: &Ticket, data_id: DataId) -> Result<Download, TransferError> {
         if let Some(local) = self.local(ticket) {
             let opened = tokio::time::timeout(self.options.answer, local.get(ticket, data_id));
             let range = opened.await.map_err(|_| TransferError::Stalled)??;
@@ -216,6 +271,7 @@ impl DataClient {
         mut request: Request<Upload>,
     ) -> Result<(Response<Incoming>, Connection), TransferError> {
         let address = &ticket.address;
+        crate::metrics::get().moved();
         loop {
             let idle = self.pool.take(address);
             let reused = idle.is_some();

@@ -66,3 +66,18 @@ pub enum StorageError {
     #[error("storage failed: {0}")]
     Io(String),
 }
+
+impl StorageError {
+    /// A short name for metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            StorageError::NotFound(_) => "not_found",
+            StorageError::Corrupt(_) => "corrupt",
+            StorageError::Full => "full",
+            StorageError::Conflict(_) => "conflict",
+            StorageError::Busy => "busy",
+            StorageError::Invalid(_) => "invalid",
+            StorageError::Io(_) => "io",
+        }
+    }
+}

@@ -143,6 +143,20 @@ def test_nodes_register_with_id_tags_and_meta(around):
         assert f"http://127.0.0.1:{registered['Port']}" == nodes.urls[service]
 
 
+def test_every_request_to_consul_is_counted_and_so_is_its_death(around):
+    consul, nodes = around
+
+    def counted(outcome):
+        text = get(nodes.urls["queue"], "/metrics")[2].decode()
+        name = "mocks3_call_duration_seconds_count{"
+        lines = [line for line in text.splitlines() if line.startswith(name)]
+        return any('callee="consul"' in line and f'outcome="{outcome}"' in line for line in lines)
+
+    assert counted("ok") and not counted("connect")
+    consul.stop()
+    wait_until("refused connections are counted", lambda: counted("connect"), 15)
+
+
 def test_consul_may_stop_and_forget_everything(around):
     consul, nodes = around
     s3, bucket = client(nodes.urls["storage"]), unique("consul")

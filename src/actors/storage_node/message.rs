@@ -133,4 +133,8 @@ impl Wire for Message {
             Message::Stats => "stats",
         }
     }
+
+    fn outcome(reply: &Self::Reply) -> &'static str {
+        reply.as_ref().map_or_else(StorageError::name, |_| "ok")
+    }
 }

@@ -263,6 +263,20 @@ pub enum Refusal {
     Disk(String),
 }
 
+impl Refusal {
+    /// A short name for metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Refusal::Failed(_) => "failed",
+            Refusal::Busy => "busy",
+            Refusal::NoSuchSource => "no_such_source",
+            Refusal::Configured => "configured",
+            Refusal::Invalid { .. } => "invalid",
+            Refusal::Disk(_) => "disk",
+        }
+    }
+}
+
 impl Wire for Message {
     type Reply = Result<Reply, Refusal>;
     const VERSION: u16 = 1;
@@ -278,5 +292,9 @@ impl Wire for Message {
             Message::Stats => "stats",
             Message::List { .. } => "list",
         }
+    }
+
+    fn outcome(reply: &Self::Reply) -> &'static str {
+        reply.as_ref().map_or_else(Refusal::name, |_| "ok")
     }
 }
