@@ -20,6 +20,7 @@ pub mod model;
 mod multipart;
 mod nodes;
 mod objects;
+pub mod outbox;
 pub mod query;
 pub mod reader;
 pub mod relay;

@@ -3,7 +3,9 @@
 //! Called by the S3 edge, the JSON API and queue tasks.
 //!
 //! - `DELETE-1` a delete whose answer was lost may be sent again by the client; here it is sent
-//!   again under the same request number, which metadata applies once.
+//!   again under the same request number, which metadata applies once;
+//! - `DELETE-2` a task that is executed again deletes nothing that was written after its first
+//!   execution: its request number belongs to the task.
 
 use crate::actors::metadata::command::{Applied, Command, DeleteItem, DeletedItem, MAX_ITEMS};
 use crate::actors::metadata::model::Refused;
@@ -42,19 +44,45 @@ pub async fn delete(
     bucket::get(env, scope, bucket, caller).await?;
     let mut results = Vec::with_capacity(targets.len());
     for targets in batches(targets) {
-        let command = Command::Delete {
-            bucket: bucket.to_owned(),
-            items: targets.into_iter().map(item).collect(),
-            request: new_request(),
-            now_ms: now_ms(),
-            grace_ms: env.settings.grace_ms(),
-        };
-        match apply(env, scope, command).await? {
-            Applied::Deleted { items } => results.extend(items),
-            _ => return Err(unexpected("Delete")),
-        }
+        results.extend(commit(env, scope, bucket, targets, new_request()).await?);
     }
     Ok(results)
+}
+
+/// Deletes one key under a request number of the caller's: once, however often it is called
+/// (DELETE-2).
+///
+/// # Errors
+/// As [`delete`]; refused as for one of its targets.
+pub async fn delete_once(
+    env: &Env,
+    scope: &Scope,
+    bucket: &str,
+    target: Target,
+    request: u128,
+) -> Result<(), FlowError> {
+    let results = commit(env, scope, bucket, vec![target], request).await?;
+    results.into_iter().try_for_each(|result| result.map(drop)).map_err(FlowError::from)
+}
+
+async fn commit(
+    env: &Env,
+    scope: &Scope,
+    bucket: &str,
+    targets: Vec<Target>,
+    request: u128,
+) -> Result<Vec<Result<DeletedItem, Refused>>, FlowError> {
+    let command = Command::Delete {
+        bucket: bucket.to_owned(),
+        items: targets.into_iter().map(item).collect(),
+        request,
+        now_ms: now_ms(),
+        grace_ms: env.settings.grace_ms(),
+    };
+    match apply(env, scope, command).await? {
+        Applied::Deleted { items } => Ok(items),
+        _ => Err(unexpected("Delete")),
+    }
 }
 
 fn item(target: Target) -> DeleteItem {

@@ -1,24 +1,29 @@
 //! What the queue's workers do: removing data from storage nodes and copying it to them.
 //!
-//! - `TASKS-1` every effect is idempotent: a task may be executed again after a crash at any point;
+//! - `TASKS-1` every effect is idempotent: a task may be executed again after a crash at any point,
+//!   and changes nothing then, whatever was written meanwhile;
 //! - `TASKS-2` a copy is made known in metadata only after it is durable, and removed again when the
-//!   object went away meanwhile.
+//!   object went away meanwhile;
+//! - `TASKS-3` data are deleted only where metadata, asked at that moment, says that nothing uses
+//!   them nor ever will: a catalog that lost its last commits, or came out of a backup, may need
+//!   again what a task is to delete.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::actors::metadata::command::{Applied, Command};
+use crate::actors::metadata::command::{AbortAnswer, Applied, Command};
 use crate::actors::metadata::model::Refused;
-use crate::actors::metadata::query::{BlobInfo, Query, QueryReply};
+use crate::actors::metadata::query::{BlobInfo, DataStatus, Query, QueryReply};
 use crate::actors::metadata::{self, MetadataReply};
 use crate::actors::queue_worker::task::{SaveExpect, Task, TaskKind};
 use crate::actors::queue_worker::worker::Executor;
 use crate::actors::storage_node::message::{self as storage, StorageError};
 use crate::cluster::{Cluster, Scope, To};
-use crate::types::{DataId, InstanceId};
+use crate::types::{DataId, InstanceId, now_ms};
 
 use super::delete::{self, Target};
+use super::error::FlowError;
 use super::{Env, save};
 
 /// How long metadata and small storage calls may take.
@@ -47,32 +52,30 @@ impl TaskExecutor {
             TaskKind::Save { bucket, key, source, expect } => {
                 save::save(&self.env, bucket, key, source, expect).await
             }
-            TaskKind::DeleteObject { bucket, key } => self.delete_object(bucket, key).await,
+            TaskKind::DeleteObject { bucket, key } => {
+                self.delete_object(bucket, key, request_of(task)).await
+            }
             TaskKind::SaveObject { bucket, key, .. } => {
                 save::save(&self.env, bucket, key, "", &SaveExpect::StillAbsent).await
             }
         }
     }
 
-    /// Deletes an object as the owner of its bucket; what is gone already is done.
-    async fn delete_object(&self, bucket: &str, key: &str) -> Result<(), String> {
-        let query = Query::GetBucket { bucket: bucket.to_owned() };
-        let owner = match self.metadata(metadata::Message::Read(query)).await? {
-            MetadataReply::Read(Ok(QueryReply::Bucket { bucket, .. })) => bucket.owner,
-            MetadataReply::Read(Err(Refused::NoSuchBucket)) => return Ok(()),
-            other => return Err(format!("unexpected answer {other:?}")),
-        };
+    /// Deletes an object, whoever owns its bucket; what is gone already is done.
+    async fn delete_object(&self, bucket: &str, key: &str, request: u128) -> Result<(), String> {
         let scope = Scope::new(CALL_LIMIT);
         let target = Target { key: key.to_owned(), version_id: None, if_match: None };
-        let deleted = delete::delete(&self.env, &scope, bucket, &owner, vec![target]).await;
-        match deleted.map_err(|e| e.to_string())?.pop() {
-            Some(Err(refused)) => Err(refused.to_string()),
-            Some(Ok(_)) | None => Ok(()),
+        match delete::delete_once(&self.env, &scope, bucket, target, request).await {
+            Ok(()) | Err(FlowError::Refused(Refused::NoSuchBucket)) => Ok(()),
+            Err(error) => Err(error.to_string()),
         }
     }
 
     /// Removes data from the nodes that still are members; a removed member took its disk along.
     async fn delete(&self, data_id: DataId, nodes: &[InstanceId]) -> Result<(), String> {
+        if !self.is_free(data_id).await? {
+            return Ok(()); // TASKS-3
+        }
         let members = self.members().await?;
         let at = nodes.iter().filter(|n| members.contains(n)).map(|node| async move {
             let request = storage::Message::Delete { data_ids: vec![data_id] };
@@ -94,11 +97,13 @@ impl TaskExecutor {
         }
         let (live, rest): (Vec<_>, Vec<_>) =
             blob.locations.into_iter().partition(|n| self.cluster.is_live(n));
-        if live.is_empty() {
-            return Err(format!("no live node has the data; they are at {rest:?}"));
-        }
+        // Also without a source: the node may have a good copy that was taken for bad.
+        let none = live.is_empty();
         let fetch = storage::Message::Fetch { data_id, from: live };
-        self.tell_node(to, COPY_LIMIT, fetch).await?;
+        self.tell_node(to, COPY_LIMIT, fetch).await.map_err(|error| match none {
+            true => format!("no live node has the data; they are at {rest:?}; {to}: {error}"),
+            false => error,
+        })?;
         let command = Command::AddLocation { data_id, instance: to.clone() };
         match self.apply(command).await? {
             Applied::Location { live: false } => {
@@ -107,6 +112,27 @@ impl TaskExecutor {
                 self.tell_node(to, CALL_LIMIT, request).await.map(drop)
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Whether nothing uses data nor ever will. What metadata has forgotten, or never knew, is
+    /// aborted first, so that it stays so.
+    async fn is_free(&self, data_id: DataId) -> Result<bool, String> {
+        let data_ids = vec![data_id];
+        let statuses = match self.ask(Query::DataStatus { data_ids: data_ids.clone() }).await? {
+            QueryReply::DataStatus { statuses } => statuses,
+            other => return Err(format!("unexpected answer {other:?}")),
+        };
+        match statuses.first() {
+            Some(DataStatus::Freed { .. } | DataStatus::Aborted) => Ok(true),
+            Some(DataStatus::Referenced) => Ok(false),
+            Some(DataStatus::Unknown) | None => {
+                let abort = Command::Abort { data_ids, now_ms: now_ms() };
+                match self.apply(abort).await? {
+                    Applied::AbortedData { answers } => Ok(answers == [AbortAnswer::Aborted]),
+                    other => Err(format!("unexpected answer {other:?}")),
+                }
+            }
         }
     }
 
@@ -154,6 +180,11 @@ impl TaskExecutor {
         let answer = self.cluster.call(&Scope::new(CALL_LIMIT), To::Any, message).await;
         answer.map_err(|e| e.to_string())
     }
+}
+
+/// The request number of a task's effect, the same each time that it is executed.
+fn request_of(task: &Task) -> u128 {
+    u128::from_be_bytes(md5::compute(format!("task {} {}", task.id, task.created_ms)).0)
 }
 
 impl Executor for TaskExecutor {

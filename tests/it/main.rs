@@ -14,6 +14,7 @@ mod hostile;
 mod maker;
 mod node;
 mod smoke;
+mod tasks;
 mod tidy;
 mod too_large;
 mod wires;

@@ -10,8 +10,9 @@
 use rusqlite::params;
 
 use super::command::{AbortAnswer, Applied, MAX_BYTES, MAX_ITEMS, NewData, PURGE_LIMIT};
-use super::model::{OutboxId, Refused};
+use super::model::Refused;
 use super::nodes::OutboxKind;
+use super::outbox::OutboxId;
 use super::step::{Step, Stop, id_bytes, id_from, pack_nodes, unpack_nodes};
 use crate::types::{DataId, UnixMillis};
 

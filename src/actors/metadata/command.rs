@@ -14,9 +14,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::model::{
-    Checksum, ChecksumAlgorithm, ChecksumType, CorsRule, ObjectHead, OutboxId, Refused, Tag,
-    Versioning,
+    Checksum, ChecksumAlgorithm, ChecksumType, CorsRule, ObjectHead, Refused, Tag, Versioning,
 };
+use super::outbox::OutboxId;
 use crate::types::{DataId, InstanceId, UnixMillis};
 
 /// What became of one command.

@@ -123,23 +123,6 @@ pub struct CorsRule {
     pub max_age_seconds: Option<u32>,
 }
 
-/// The stable id of an outbox row: the index of the command that made it, and a number within it.
-///
-/// Its text form, `t-{index}-{n}`, is the id of the queue task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct OutboxId {
-    /// Index of the command that wrote the row.
-    pub index: u64,
-    /// Ordinal within that command, from 0.
-    pub n: u32,
-}
-
-impl std::fmt::Display for OutboxId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "t-{}-{}", self.index, self.n)
-    }
-}
-
 /// A command or a query that was refused; nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refused {

@@ -10,7 +10,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::command::Applied;
 use super::model::Refused;
-use super::reply::OutboxTask;
+use super::outbox::OutboxTask;
 use super::step::{Step, Stop, id_bytes, pack_nodes, unpack_nodes};
 use crate::types::{DataId, UnixMillis};
 
@@ -80,6 +80,10 @@ impl Step<'_> {
         let Some((mut locations, mut lacking)) = self.copies(data)? else {
             return Ok(Applied::Location { live: false });
         };
+        if locations == [node] {
+            // The last one known: wrong here and there, or only taken for it, it is all there is.
+            return Ok(Applied::Location { live: true });
+        }
         let pending = lacking.contains(&node);
         locations.retain(|no| *no != node);
         if !pending {

@@ -9,7 +9,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{OutboxId, Refused};
+use super::model::Refused;
+use super::outbox::OutboxId;
 use crate::types::DataId;
 
 pub use super::reply::*;

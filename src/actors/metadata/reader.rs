@@ -12,11 +12,10 @@ use std::path::Path;
 use rusqlite::{Connection, Params, Row, params};
 
 use super::buckets::versioning_of;
-use super::model::{OutboxId, Refused};
+use super::model::Refused;
 use super::nodes::OutboxKind;
-use super::query::{
-    Answer, BucketInfo, BucketUsage, DataStatus, OutboxRow, PAGE_BYTES, Query, QueryReply,
-};
+use super::outbox::{OutboxId, OutboxRow};
+use super::query::{Answer, BucketInfo, BucketUsage, DataStatus, PAGE_BYTES, Query, QueryReply};
 use super::schema;
 use super::step::{Step, Stop, counter, id_bytes, id_from, unpack, unpack_nodes};
 use super::store::Fatal;
@@ -214,13 +213,14 @@ impl<'a> View<'a> {
         super::blobs::check_items(ids.len())?;
         let mut statuses = Vec::with_capacity(ids.len());
         for id in ids {
-            let state = self.one("SELECT state FROM blob WHERE data=?1", [id_bytes(*id)], |r| {
-                r.get::<_, i64>(0)
+            let sql = "SELECT state, gone_ms FROM blob WHERE data=?1";
+            let found = self.one(sql, [id_bytes(*id)], |r| {
+                Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)? as u64))
             })?;
-            statuses.push(match state {
-                Some(super::blobs::LIVE) => DataStatus::Referenced,
-                Some(super::blobs::ABORTED) => DataStatus::Aborted,
-                Some(_) => DataStatus::Freed,
+            statuses.push(match found {
+                Some((super::blobs::LIVE, _)) => DataStatus::Referenced,
+                Some((super::blobs::ABORTED, _)) => DataStatus::Aborted,
+                Some((_, since_ms)) => DataStatus::Freed { since_ms },
                 None => DataStatus::Unknown,
             });
         }

@@ -9,9 +9,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::command::{Applied, Command};
-use super::query::{OutboxRow, OutboxTask, Query, QueryReply};
+use super::outbox::{OutboxRow, OutboxTask};
+use super::query::{Query, QueryReply};
 use super::{Message, MetadataReply};
-use crate::actors::queue_worker::{self, command::Enqueued, task::NewTask, task::TaskKind};
+use crate::actors::queue_worker::{
+    self, command::Enqueued, task::NEVER_GIVE_UP, task::NewTask, task::TaskKind,
+};
 use crate::cluster::{CallError, Cluster, Scope, To};
 
 /// How many rows travel at once.
@@ -20,8 +23,6 @@ const BATCH: u32 = 200;
 const LIMIT: Duration = Duration::from_secs(5);
 /// The look without being notified, and the wait after trouble.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Tasks that keep the books straight are never given up: a node may be away for long.
-const NEVER_GIVE_UP: u32 = 1_000_000;
 
 /// Why a round ended early.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +79,10 @@ fn to_task(row: &OutboxRow) -> NewTask {
         OutboxTask::Cleanup { data_id, nodes } => TaskKind::Cleanup { data_id, nodes },
         OutboxTask::Replicate { data_id, to } => TaskKind::Replicate { data_id, to },
     };
-    let mut task = NewTask::new(row.id.to_string(), kind, row.not_before_ms);
+    // The data id, too: a catalog that lost its last commits in a power loss (`durability = "os"`)
+    // uses numbers again, whose tasks the queue may still know.
+    let data_id = row.task.data_id();
+    let mut task = NewTask::new(format!("{}-{data_id}", row.id), kind, row.not_before_ms);
     task.max_attempts = NEVER_GIVE_UP;
     task
 }

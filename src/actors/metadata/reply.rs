@@ -6,7 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::command::UploadChecksum;
-use super::model::{Checksum, CorsRule, ObjectHead, OutboxId, Tag, Versioning};
+use super::model::{Checksum, CorsRule, ObjectHead, Tag, Versioning};
+use super::outbox::OutboxRow;
 use crate::types::{DataId, InstanceId, UnixMillis};
 
 /// One answer.
@@ -385,46 +386,12 @@ pub enum DataStatus {
     /// It was aborted: it will never be used.
     Aborted,
     /// It was used and no longer is: its deletion is under way.
-    Freed,
+    Freed {
+        /// Since when.
+        since_ms: UnixMillis,
+    },
     /// Never heard of, or long forgotten.
     Unknown,
-}
-
-/// Work for the queue, kept until it is acknowledged there.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct OutboxRow {
-    /// Stable: the id of the queue task.
-    pub id: OutboxId,
-    /// Not due before this time.
-    pub not_before_ms: UnixMillis,
-    /// What to do.
-    pub task: OutboxTask,
-}
-
-/// What an outbox row asks for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum OutboxTask {
-    /// Data that nothing uses any more.
-    Delete {
-        /// The data.
-        data_id: DataId,
-        /// Every node that has or may have a copy.
-        nodes: Vec<InstanceId>,
-    },
-    /// Data that was aborted.
-    Cleanup {
-        /// The data.
-        data_id: DataId,
-        /// Every member.
-        nodes: Vec<InstanceId>,
-    },
-    /// A copy that is missing.
-    Replicate {
-        /// The data.
-        data_id: DataId,
-        /// Where it is to be.
-        to: InstanceId,
-    },
 }
 
 /// Totals and distributions.

@@ -11,6 +11,7 @@ use rusqlite::types::Value;
 
 use super::command::*;
 use super::model::*;
+use super::outbox::*;
 use super::query::*;
 use super::reader::CatalogReader;
 use super::store::Catalog;

@@ -12,7 +12,7 @@
 //! - `LEASE-4` the wait after failure n is half to all of `base * 2^(n-1)`, at most the cap.
 
 use super::command::Refused;
-use super::task::{ERROR_LIMIT_BYTES, Lease, Task, TaskState};
+use super::task::{ERROR_LIMIT_BYTES, Lease, NEVER_GIVE_UP, Task, TaskState};
 use crate::types::UnixMillis;
 
 /// The longest wait after a first failed attempt, in milliseconds.
@@ -112,7 +112,7 @@ pub fn taken_back(mut task: Task, why: &str, now_ms: UnixMillis) -> Result<Task,
     }
     task.lost = task.lost.saturating_add(1);
     task.last_error = Some(cut(why));
-    if task.lost >= MAX_LOST {
+    if task.lost >= MAX_LOST && task.max_attempts < NEVER_GIVE_UP {
         return Ok(finished(task, TaskState::Failed, now_ms));
     }
     Ok(waiting(task, TaskState::Retrying, now_ms, now_ms))

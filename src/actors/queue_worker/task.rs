@@ -26,6 +26,9 @@ pub const WORKER_LIMIT_BYTES: usize = 256;
 pub const ERROR_LIMIT_BYTES: usize = 1024;
 /// Attempts that a task gets where its producer has no opinion.
 pub const DEFAULT_MAX_ATTEMPTS: u32 = 10;
+/// Attempts of tasks that keep the books straight: they are never given up, since a node may be
+/// away for long; nor do lost leases make them dead letters.
+pub const NEVER_GIVE_UP: u32 = 1_000_000;
 /// Priority where the producer has no opinion; higher goes first.
 pub const DEFAULT_PRIORITY: u8 = 100;
 

@@ -109,7 +109,7 @@ impl Sweep {
         for (data_id, stored_at) in page {
             count += 1;
             self.cursor = Some(data_id);
-            if stored_at.saturating_add(self.grace_ms) <= now {
+            if stored_at <= self.old_before(now) {
                 old.push(data_id);
             }
         }
@@ -117,6 +117,11 @@ impl Sweep {
             (self.cursor, self.pages_left) = (None, 0); // the end: the next round begins anew
         }
         old
+    }
+
+    /// What happened before this time is older than the grace.
+    pub fn old_before(&self, now: UnixMillis) -> UnixMillis {
+        now.saturating_sub(self.grace_ms)
     }
 
     /// The page could not be asked about: the round ends, the next one begins with that page.
@@ -134,14 +139,15 @@ pub struct Verdict {
     pub delete: Vec<DataId>,
 }
 
-/// Judges ids by their status.
-pub fn judge(ids: &[DataId], statuses: &[DataStatus]) -> Verdict {
+/// Judges ids by their status. What was freed before `freed_before` is beyond its task: a copy that
+/// was made while the task ran, or after it.
+pub fn judge(ids: &[DataId], statuses: &[DataStatus], freed_before: UnixMillis) -> Verdict {
     let mut verdict = Verdict::default();
     for (id, status) in ids.iter().zip(statuses) {
         match status {
             DataStatus::Referenced => {}
-            DataStatus::Freed => {} // its delete task is on the way
-            DataStatus::Aborted => verdict.delete.push(*id),
+            DataStatus::Freed { since_ms } if *since_ms >= freed_before => {} // its task is on the way
+            DataStatus::Freed { .. } | DataStatus::Aborted => verdict.delete.push(*id),
             DataStatus::Unknown => verdict.abort.push(*id),
         }
     }
@@ -246,11 +252,13 @@ mod tests {
     }
 
     #[test]
-    fn only_what_metadata_has_aborted_is_deleted() {
+    fn only_what_metadata_has_aborted_or_freed_long_ago_is_deleted() {
         use DataStatus::{Aborted, Freed, Referenced, Unknown};
-        let ids: Vec<DataId> = (0..4).map(DataId).collect();
-        let verdict = judge(&ids, &[Referenced, Freed, Aborted, Unknown]);
-        assert_eq!(verdict, Verdict { abort: vec![DataId(3)], delete: vec![DataId(2)] });
+        let ids: Vec<DataId> = (0..5).map(DataId).collect();
+        let (late, early) = (Freed { since_ms: 100 }, Freed { since_ms: 99 });
+        let verdict = judge(&ids, &[Referenced, late, Aborted, Unknown, early], 100);
+        let delete = vec![DataId(2), DataId(4)];
+        assert_eq!(verdict, Verdict { abort: vec![DataId(3)], delete });
         let answers = [AbortAnswer::Referenced, AbortAnswer::Freed, AbortAnswer::Aborted];
         assert_eq!(aborted(&ids, &answers), [DataId(2)]);
     }

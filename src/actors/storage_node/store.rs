@@ -151,7 +151,7 @@ impl SegmentStore {
     /// Counts and space.
     pub fn stats(&self) -> Stats {
         let shared = &self.shared;
-        let (active, tail, allocated) = shared.active_use();
+        let (active, (tail, allocated)) = (shared.first_active(), shared.active_use());
         let free_bytes = shared.free_bytes();
         let state = shared.state();
         let mut stats = Stats {
@@ -167,9 +167,9 @@ impl SegmentStore {
         };
         for (id, segment) in &state.segments {
             let tally = state.index.tally(*id);
-            let (disk, used) = match active {
-                Some(active) if active == *id => (allocated, tail),
-                _ => (segment.disk(), segment.disk()),
+            let (disk, used) = match active == *id {
+                true => (allocated, tail),
+                false => (segment.disk(), segment.disk()),
             };
             stats.disk_bytes += disk;
             stats.dead_bytes += used.saturating_sub(tally.live + tally.graves);

@@ -124,7 +124,7 @@ impl Liaison {
             QueryReply::DataStatus { statuses } => statuses,
             other => return Err(NoAnswer(format!("unexpected answer {other:?}"))),
         };
-        let verdict = judge(&old, &statuses);
+        let verdict = judge(&old, &statuses, sweep.old_before(now_ms()));
         let mut delete = verdict.delete;
         if !verdict.abort.is_empty() {
             delete.extend(self.abort(verdict.abort).await?);

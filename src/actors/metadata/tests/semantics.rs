@@ -230,6 +230,10 @@ fn a_commit_needs_its_quorum_on_members_and_locations_follow_repairs() {
     bench.ok(drop(false));
     assert_eq!(replicas(&bench), 3);
     assert_eq!(bench.object("k").1[0].locations, [node(1), node(2)]);
+    let drop_at = |n| Command::DropLocation { data_id, instance: node(n), again: false, now_ms: 1 };
+    bench.ok(drop_at(1));
+    bench.ok(drop_at(2));
+    assert_eq!(bench.object("k").1[0].locations, [node(2)], "the last one is never dropped");
     let ids: Vec<OutboxId> = bench.outbox().into_iter().map(|row| row.id).collect();
     assert_eq!(ids[0].to_string(), format!("t-{}-0", ids[0].index));
     bench.ok(Command::AckOutbox { ids });

@@ -170,15 +170,21 @@ impl Shared {
         if self.reserve_spent.load(Ordering::Acquire) {
             return 0;
         }
-        let (_, tail, allocated) = self.active_use();
+        let (tail, allocated) = self.active_use();
         let disk = statvfs(&self.dir).map_or(0, |s| s.blocks_available() * s.fragment_size());
         (disk + allocated.saturating_sub(tail)).min(self.quota_left(tail))
     }
 
     /// The active segment, its tail, and up to where disk space is claimed for it.
-    pub fn active_use(&self) -> (Option<u32>, u64, u64) {
+    pub fn active_use(&self) -> (u64, u64) {
         let active = locked(&self.append);
-        (active.segment.as_ref().map(|s| s.id), active.tail, active.allocated)
+        (active.tail, active.allocated)
+    }
+
+    /// The first segment that takes records or will: those before it are full.
+    pub fn first_active(&self) -> u32 {
+        let active = locked(&self.append);
+        active.segment.as_ref().map_or(active.next_id, |s| s.id)
     }
 
     /// Sums up anew what the segments other than the active one occupy.

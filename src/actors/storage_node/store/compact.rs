@@ -4,9 +4,13 @@
 //!   the original goes only after that.
 //! - COMPACT-2: the removal of a segment is durable before tombstones that it needed are let go.
 //! - COMPACT-3: a segment is touched only when it takes no more records and has no pin.
+//! - COMPACT-4: a segment that could not be read whole gets no hint, and goes only after several
+//!   attempts with pauses between: an error of the disk may pass.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::append::Class;
 use super::error::Error;
@@ -19,10 +23,40 @@ use super::space::{Usage, pick};
 use super::{SegmentStore, Shared, hint, locked};
 use crate::types::now_ms;
 
+/// How often a segment with unreadable blocks is tried before its unreadable records are given up.
+const TRIES: u32 = 5;
+/// The pause after the first such attempt; doubles each time.
+const PAUSE: Duration = Duration::from_secs(60);
+
 /// The segment being rewritten and how far; survives from step to step.
 #[derive(Default)]
 pub struct Job {
-    current: Option<(u32, u64)>,
+    current: Option<Place>,
+    /// Segments that could not be read whole: how often, and when to try again.
+    spared: BTreeMap<u32, (u32, Instant)>,
+}
+
+/// How far the rewriting of a segment is.
+#[derive(Clone, Copy)]
+struct Place {
+    segment: u32,
+    pos: u64,
+    /// Some block before `pos` could not be read.
+    unreadable: bool,
+}
+
+impl Job {
+    fn is_spared(&self, segment: u32) -> bool {
+        self.spared.get(&segment).is_some_and(|(_, until)| Instant::now() < *until)
+    }
+
+    /// Another attempt found blocks that cannot be read. Says whether the segment is kept.
+    fn spare(&mut self, segment: u32) -> bool {
+        let (tries, until) = self.spared.entry(segment).or_insert((0, Instant::now()));
+        *tries += 1;
+        *until = Instant::now() + PAUSE * 2u32.pow(*tries - 1);
+        *tries < TRIES
+    }
 }
 
 /// Records that were copied and wait for the sync.
@@ -50,21 +84,29 @@ impl SegmentStore {
                 spent += shared.seal(&segment)?;
                 continue;
             }
-            let Some((id, pos)) = job.current.or_else(|| shared.candidate().map(|id| (id, 0)))
+            let begin = |segment| Place { segment, pos: 0, unreadable: false };
+            let Some(place) = job.current.take().or_else(|| shared.candidate(&job).map(begin))
             else {
                 return Ok(progress);
             };
-            job.current = None;
-            let rewrite = shared.rewrite(id, pos, max_bytes - spent)?;
+            let rewrite = shared.rewrite(place, max_bytes - spent)?;
             spent += rewrite.spent;
             progress.moved_bytes += rewrite.moved;
             match rewrite.at {
-                Some(at) => job.current = Some((id, at)),
-                None => progress.dropped_segments += 1,
+                Some(at) => job.current = Some(at),
+                None if rewrite.unreadable && job.spare(place.segment) => {
+                    tracing::warn!(segment = place.segment, "blocks cannot be read; it is kept");
+                }
+                None => {
+                    shared.drop_segment(place.segment)?;
+                    job.spared.remove(&place.segment);
+                    progress.dropped_segments += 1;
+                }
             }
         }
-        progress.more =
-            job.current.is_some() || shared.unsealed().is_some() || shared.candidate().is_some();
+        progress.more = job.current.is_some()
+            || shared.unsealed().is_some()
+            || shared.candidate(&job).is_some();
         Ok(progress)
     }
 }
@@ -73,16 +115,18 @@ impl SegmentStore {
 struct Rewrite {
     moved: u64,
     spent: u64,
-    /// Where to go on; `None`: the segment is gone.
-    at: Option<u64>,
+    /// Where to go on; `None`: its end was reached.
+    at: Option<Place>,
+    /// Some block could not be read: what it held was not copied.
+    unreadable: bool,
 }
 
 impl Shared {
     /// Segments that take no more records and that no record is on its way from, oldest first.
     fn resting(&self) -> Vec<Arc<Segment>> {
-        let (active, ..) = self.active_use();
+        let first_active = self.first_active();
         let state = self.state();
-        let resting = |s: &&Arc<Segment>| active.is_none_or(|a| s.id < a) && !s.is_pinned();
+        let resting = |s: &&Arc<Segment>| s.id < first_active && !s.is_pinned();
         state.segments.values().filter(resting).cloned().collect()
     }
 
@@ -90,8 +134,9 @@ impl Shared {
         self.resting().into_iter().find(|segment| !segment.is_sealed())
     }
 
-    fn candidate(&self) -> Option<u32> {
-        let resting = self.resting();
+    fn candidate(&self, job: &Job) -> Option<u32> {
+        let mut resting = self.resting();
+        resting.retain(|segment| !job.is_spared(segment.id));
         let state = self.state();
         let usage = |segment: &Arc<Segment>| {
             let tally = state.index.tally(segment.id);
@@ -116,8 +161,11 @@ impl Shared {
         while let Some(found) = scanner.next_record() {
             records.push(found);
         }
-        if let Err(error) = hint::write(segment, &records, scanner.end()) {
-            // Opening takes longer without it; that is all.
+        // Opening takes longer without a hint; that is all.
+        if scanner.unreadable {
+            tracing::warn!(segment = segment.id, "blocks cannot be read; it gets no hint");
+            let _ = hint::remove(segment.path());
+        } else if let Err(error) = hint::write(segment, &records, scanner.end()) {
             tracing::warn!(%error, segment = segment.id, "cannot write the hint of a segment");
         }
         segment.set_sealed();
@@ -126,11 +174,11 @@ impl Shared {
         Ok(scanner.bytes_read.max(1))
     }
 
-    /// Copies live records of a segment from `pos` on, at most about `budget` bytes of work;
-    /// drops the segment when its end is reached.
-    fn rewrite(&self, id: u32, pos: u64, budget: u64) -> Result<Rewrite, Error> {
+    /// Copies live records of a segment from a place on, at most about `budget` bytes of work.
+    fn rewrite(&self, place: Place, budget: u64) -> Result<Rewrite, Error> {
+        let Place { segment: id, pos, .. } = place;
         let Some(segment) = self.state().segments.get(&id).cloned() else {
-            return Ok(Rewrite { moved: 0, spent: 1, at: None });
+            return Ok(Rewrite { moved: 0, spent: 1, at: None, unreadable: false });
         };
         // Nothing live: no need to read it.
         let end = if self.state().index.tally(id).live == 0 { pos } else { segment.end() };
@@ -144,6 +192,9 @@ impl Shared {
             }
             if self.state().index.is_live(&found.header, id, found.pos) {
                 let record = &mut scanner.record(&found).to_vec();
+                if scanner.unreadable && !found.header.fits(&record[HEADER..]) {
+                    continue; // COMPACT-4: not to be buried under zeros
+                }
                 match self.append(&found.header, record, Class::Upkeep) {
                     Ok((pin, to)) => batch.add(found, to, pin),
                     Err(error) => {
@@ -166,12 +217,18 @@ impl Shared {
         if let Some(error) = refused.filter(|e| moved == 0 || !matches!(e, Error::Full)) {
             return Err(error);
         }
-        if at.is_none() {
-            self.give_up_unreadable(id);
-            self.rebury(id)?;
-            self.remove(&segment)?;
-        }
-        Ok(Rewrite { moved, spent, at })
+        // Records behind an unreadable block that were copied count; the others are still there.
+        let unreadable = place.unreadable || scanner.unreadable;
+        let at = at.map(|pos| Place { pos, unreadable, ..place });
+        Ok(Rewrite { moved, spent, at, unreadable })
+    }
+
+    /// Removes a segment that was rewritten to its end.
+    fn drop_segment(&self, id: u32) -> Result<(), Error> {
+        let Some(segment) = self.state().segments.get(&id).cloned() else { return Ok(()) };
+        self.give_up_unreadable(id);
+        self.rebury(id)?;
+        self.remove(&segment)
     }
 
     /// Live records that the walk did not find are damaged beyond recognition.

@@ -71,6 +71,8 @@ pub fn open(dir: &Path, mut options: Options) -> Result<Shared, Error> {
         reserve_spent: AtomicBool::new(reserve_spent),
         recovery,
     };
+    // A segment's name may not be durable yet where its maker was killed.
+    sync_dir(dir).map_err(Error::io("cannot sync", dir))?;
     shared.recount(&locked(&shared.append));
     Ok(shared)
 }

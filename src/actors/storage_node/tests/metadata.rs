@@ -7,6 +7,7 @@ use crate::actors::metadata::command::{AbortAnswer, Applied, Command};
 use crate::actors::metadata::query::{DataStatus, Query, QueryReply};
 use crate::actors::metadata::{self, MetadataReply};
 use crate::cluster::{ActorError, Call, Context, Service as Actors};
+use crate::types::now_ms;
 
 const REFERENCED: DataId = DataId(1);
 const ORPHAN: DataId = DataId(2);
@@ -34,7 +35,7 @@ impl Actors for Catalog {
         let status = |id: &DataId| match *id {
             REFERENCED => DataStatus::Referenced,
             ABORTED => DataStatus::Aborted,
-            FREED => DataStatus::Freed,
+            FREED => DataStatus::Freed { since_ms: now_ms() },
             _ => DataStatus::Unknown,
         };
         let answer = |id: &DataId| match *id {

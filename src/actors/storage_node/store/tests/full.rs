@@ -149,3 +149,31 @@ fn disk_use_comes_down_to_the_bound_after_deletes() {
         check_contents(&open(dir.path(), &quick()), &items);
     }
 }
+
+#[test]
+fn a_read_error_during_upkeep_costs_no_data() {
+    let dir = TempDir::new().expect("a directory");
+    let hook = Arc::new(Refuse::default());
+    let options = Options { hook: Some(hook.clone()), ..quick() };
+    let store = open(dir.path(), &options);
+    let mut items = BTreeMap::new();
+    for n in 0..200 {
+        store.put(id(n), &bytes_of(n, 20_000)).expect("it is stored");
+        items.insert(id(n), bytes_of(n, 20_000));
+    }
+    assert!(store.stats().segments > 3, "{:?}", store.stats());
+    // Waste, so that full segments are to be sealed and rewritten, while nothing can be read.
+    let gone: Vec<DataId> = items.keys().copied().filter(|id| id.0 % 3 > 0).collect();
+    store.delete_all(&gone).expect("deletes work");
+    gone.iter().for_each(|id| drop(items.remove(id)));
+    hook.read.store(true, Ordering::Relaxed);
+    compact(&store);
+    assert_eq!(store.stats().corrupt, 0, "it was given up too soon");
+    hook.read.store(false, Ordering::Relaxed);
+    check_contents(&store, &items);
+    drop(store);
+    let store = open(dir.path(), &options);
+    check_contents(&store, &items);
+    compact(&store);
+    check_contents(&store, &items);
+}
