@@ -183,11 +183,12 @@ impl Node {
         if let Some(address) = &cluster.table().own().data_address {
             data_client = data_client.beside(address.clone(), desk.clone());
         }
+        let storage_nodes = options.wanted.get(&Service::Storage).copied().unwrap_or(0);
         let fallback = ThirdPartyFallback::new(cluster.clone(), data_client.clone());
         let env = Env {
             cluster: cluster.clone(),
             data: data_client,
-            settings: Arc::new(ObjectSettings::new(&options.config)),
+            settings: Arc::new(ObjectSettings::new(&options.config).expecting(storage_nodes)),
             requests: Requests::default(),
             fallback: Some(Arc::new(fallback)),
         };

@@ -83,6 +83,8 @@ pub struct ObjectSettings {
     pub metadata_timeout: Duration,
     /// How long deleted or replaced data stay readable.
     pub delete_grace: Duration,
+    /// Storage nodes that must have joined once before anything is written.
+    pub first_nodes: u64,
     /// The least size of every part but the last.
     pub min_part_bytes: u64,
     /// How long clean-up after a failed commit is tried before it is left to the orphan check.
@@ -100,6 +102,7 @@ impl ObjectSettings {
     pub fn new(config: &Config) -> Self {
         ObjectSettings {
             replicas: config.storage.replicas,
+            first_nodes: 1,
             write_quorum: config.storage.write_quorum,
             straggler_wait: Duration::from_millis(250),
             stall_limit: Duration::from_secs(1),
@@ -111,6 +114,12 @@ impl ObjectSettings {
             delete_grace: config.storage.delete_grace.0,
             abort_limit: Duration::from_secs(900),
         }
+    }
+
+    /// The settings of a cluster that is to have so many storage nodes.
+    pub fn expecting(self, storage_nodes: usize) -> Self {
+        let first_nodes = storage_nodes.min(self.replicas).max(1) as u64;
+        ObjectSettings { first_nodes, ..self }
     }
 
     /// The grace of deleted data in milliseconds.

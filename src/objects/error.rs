@@ -60,6 +60,14 @@ pub enum Unavailable {
     /// Too few storage nodes within reach.
     #[error(transparent)]
     Quorum(#[from] NoQuorum),
+    /// The cluster is new, and its storage nodes have not all joined yet.
+    #[error("the cluster is forming: {have} storage nodes have joined, {need} must have once")]
+    Forming {
+        /// Nodes that ever joined.
+        have: u64,
+        /// Nodes that must have before the first write.
+        need: u64,
+    },
     /// No member of a service within reach, too much work, or no answer in time.
     #[error("{0}")]
     Call(String),

@@ -5,7 +5,9 @@
 //! - `PLACE-1` N and W depend on the members and the settings alone, never on who is alive now;
 //! - `PLACE-2` the same data id gets the same nodes from the same members, in any order of
 //!   members;
-//! - `PLACE-3` another member joining moves no more than its share (rendezvous hashing).
+//! - `PLACE-3` another member joining moves no more than its share (rendezvous hashing);
+//! - `PLACE-4` nothing is written before as many nodes have joined once as there should be (at most
+//!   N): what came earlier would have too few copies for ever.
 
 use crate::config::Quorum;
 use crate::types::{DataId, InstanceId};

@@ -104,8 +104,12 @@ pub(super) async fn prepare(
     caller: &str,
 ) -> Result<(BucketInfo, Vec<InstanceId>), FlowError> {
     match read(env, scope, Query::Prepare { bucket: bucket.to_owned() }).await? {
-        QueryReply::Prepared { bucket, members } => {
+        QueryReply::Prepared { bucket, members, ever } => {
             check_owner(&bucket, caller)?;
+            let need = env.settings.first_nodes;
+            if ever < need {
+                return Err(Unavailable::Forming { have: ever, need }.into()); // PLACE-4
+            }
             Ok((bucket, members))
         }
         _ => Err(unexpected("Prepare")),

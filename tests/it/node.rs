@@ -67,26 +67,32 @@ impl Running {
         seeds: Vec<String>,
         config: Config,
     ) -> Running {
-        let http: Vec<SocketAddr> = services.iter().map(|_| free_address()).collect();
+        let choose = || services.iter().map(|_| free_address()).collect::<Vec<SocketAddr>>();
+        let mut http = choose();
         let any = "127.0.0.1:0".parse().unwrap();
-        let options = || NodeOptions {
+        let options = |http: &[SocketAddr]| NodeOptions {
             services: services.to_vec(),
             instance: None,
             data_dir: dir.to_owned(),
-            addresses: Addresses { http: http.clone(), cluster: any, data: any, advertise: None },
+            addresses: Addresses { http: http.to_vec(), cluster: any, data: any, advertise: None },
             bootstrap: seeds.clone(),
             cluster_id: None,
             secret: Secret::new(SECRET),
             config: config.clone(),
             wanted: Default::default(),
         };
-        let mut started = Node::start(options()).await;
+        let mut started = Node::start(options(&http)).await;
         for _ in 0..100 {
             match &started {
                 // its last tasks let go of the folder a moment after the end
                 Err(error) if error.to_string().contains("is in use") => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
-                    started = Node::start(options()).await;
+                    started = Node::start(options(&http)).await;
+                }
+                // somebody else was given the port meanwhile
+                Err(error) if format!("{error:#}").contains("Address already in use") => {
+                    http = choose();
+                    started = Node::start(options(&http)).await;
                 }
                 _ => break,
             }

@@ -90,6 +90,7 @@ impl<'a> View<'a> {
             Q::Prepare { bucket } => Ok(QueryReply::Prepared {
                 bucket: self.bucket(bucket)?.info,
                 members: self.members()?,
+                ever: self.count_rows("SELECT count(*) FROM node")?,
             }),
             Q::Members => Ok(QueryReply::Members { members: self.members()? }),
             Q::GetBucket { bucket } => self.get_bucket(bucket),
@@ -149,6 +150,10 @@ impl<'a> View<'a> {
     pub fn bucket(&self, name: &str) -> Result<Bucket, Stop> {
         let bucket = self.one(&format!("{BUCKET} WHERE name=?1"), [name], bucket_row)?;
         Ok(bucket.ok_or(Refused::NoSuchBucket)?)
+    }
+
+    fn count_rows(&self, sql: &str) -> Result<u64, Stop> {
+        Ok(self.one(sql, [], |r| r.get::<_, i64>(0))?.unwrap_or(0) as u64)
     }
 
     fn members(&self) -> Result<Vec<InstanceId>, Stop> {

@@ -19,6 +19,8 @@ pub enum QueryReply {
         bucket: BucketInfo,
         /// All storage members, absent or not, in order of joining.
         members: Vec<InstanceId>,
+        /// How many storage nodes ever joined, those that were removed since among them.
+        ever: u64,
     },
     /// To `Members`.
     Members {

@@ -83,6 +83,7 @@ fn of_unavailable(why: &Unavailable) -> S3Error {
             custom("StorageFull", StatusCode::INSUFFICIENT_STORAGE, &why.to_string())
         }
         Unavailable::Quorum(_)
+        | Unavailable::Forming { .. }
         | Unavailable::Call(_)
         | Unavailable::Unreadable
         | Unavailable::Unknown
