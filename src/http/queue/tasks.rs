@@ -100,6 +100,8 @@ pub async fn list(
             return Err(unexpected());
         };
         let empty = page.tasks.is_empty();
+        // one that went on to another state meanwhile comes again there: the later view counts
+        tasks.retain(|seen| page.tasks.iter().all(|task| task.id != seen.id));
         tasks.extend(page.tasks.iter().map(TaskView::new));
         after = page.next;
         // an empty page with a cursor is a long scan without a hit: the client decides to go on
