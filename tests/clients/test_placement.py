@@ -1,6 +1,7 @@
 """Step c. Where copies go, how many must be there before the answer, and what a full disk does."""
 
 import contextlib
+import subprocess
 
 import pytest
 
@@ -130,3 +131,39 @@ def test_a_full_disk_refuses_writes_serves_reads_and_is_freed_by_deletes(own_clu
     for n in stored[4:]:
         got = body(s3.get_object(Bucket=bucket, Key=f"{n:02}"))
         assert got == random_bytes(size, seed=n)
+
+
+SHARED = """
+[storage]
+segment_size = "16MiB"
+delete_grace = "1s"
+"""
+
+
+def test_a_disk_that_all_services_share_is_filled_only_so_far_that_deletes_work(own_cluster):
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0:
+        pytest.skip("privileged: this machine cannot make mount namespaces")
+    cluster = own_cluster(config=SHARED, disk="400m")
+    s3, bucket = client(cluster.s3), unique("shared")
+    s3.create_bucket(Bucket=bucket)
+    data, number = random_bytes(MIB), 0
+    with refused({"StorageFull", "SlowDown"}):
+        for number in range(1000):
+            s3.put_object(Bucket=bucket, Key=f"{number:04}", Body=data)
+    assert 40 < number < 133, "three copies of each on 400 MiB"
+    for _ in range(20):  # nor does it help to insist
+        with refused({"StorageFull", "SlowDown"}):
+            s3.put_object(Bucket=bucket, Key="more", Body=data)
+    assert body(s3.get_object(Bucket=bucket, Key="0000")) == data
+    for key in range(number):
+        s3.delete_object(Bucket=bucket, Key=f"{key:04}")
+    wait_until("there is room again", lambda: stored(s3, bucket, data), 60, 0.5)
+    assert "starts again" not in cluster.log.read_text(), "a process ended over it"
+
+
+def stored(s3, bucket, data):
+    try:
+        s3.put_object(Bucket=bucket, Key="again", Body=data)
+    except s3.exceptions.ClientError:
+        return False
+    return body(s3.get_object(Bucket=bucket, Key="again")) == data

@@ -159,7 +159,8 @@ def size_on_disk(folder):
 class Cluster:
     """One `mocks3 up` and everything it started."""
 
-    def __init__(self, name, scale=None, config=None, arguments=(), env=None, scale_suffix=""):
+    def __init__(self, name, scale=None, config=None, arguments=(), env=None, scale_suffix="",
+                 disk=None):
         self.name = name
         self.scale = {**DEFAULT_SCALE, **(scale or {})}
         self.folder = WORK / f"{name}-{os.getpid()}-{time.time_ns() % 10**9:09}"
@@ -168,6 +169,7 @@ class Cluster:
         self.scale_suffix = scale_suffix
         self.arguments = list(arguments)
         self.env = env or {}
+        self.disk = disk  # a size such as "320m": its data are on a file system of their own
         self.ports = PortBlock()
         self.base = self.ports.base
         self.process = None
@@ -192,6 +194,9 @@ class Cluster:
 
     def start(self, wait=True):
         command = [BINARY, "up", "--data-dir", self.data, "--ports", str(self.base)]
+        if self.disk:
+            mount = f'mkdir -p "$0" && mount -t tmpfs -o size={self.disk} none "$0" && exec "$@"'
+            command = ["unshare", "-m", "sh", "-c", mount, self.data, *command]
         if self.scale != DEFAULT_SCALE:
             command += ["--scale", ",".join(self.scale_texts())]
         command += self.arguments

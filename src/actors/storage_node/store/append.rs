@@ -20,6 +20,9 @@ use super::segment::{Pin, Segment, sync_dir};
 use super::{Shared, hint, locked};
 use crate::types::{DataId, now_ms};
 
+/// What new data leave free on the file system, in bytes; of small ones a twentieth.
+const SPARE: u64 = 64 << 20;
+
 /// The name of the reserve file.
 const RESERVE: &str = "RESERVE";
 
@@ -139,7 +142,11 @@ impl Shared {
         let need = active.tail + span - active.allocated;
         let left = self.options.segment_bytes.saturating_sub(active.allocated);
         let step = need.max(left.min(self.options.preallocate_bytes));
-        let step = step.min(self.quota_left(active.tail)).max(need);
+        let disk_left = self.disk_left();
+        if class == Class::Data && need > disk_left {
+            return Err(Error::Full); // the others on this disk must go on: deletes, to begin with
+        }
+        let step = step.min(self.quota_left(active.tail)).min(disk_left).max(need);
         let allocate = |len| segment.allocate(active.allocated, len).map(|()| len);
         let full = |error: &io::Error| is_full(error);
         let mut claimed = allocate(step);
@@ -165,14 +172,23 @@ impl Shared {
         quota.saturating_sub(self.options.reserve_bytes).saturating_sub(used)
     }
 
+    /// Bytes that the file system leaves to new data: metadata and tasks, which a delete needs, may
+    /// be on the same one.
+    fn disk_left(&self) -> u64 {
+        statvfs(&self.dir).map_or(0, |disk| {
+            let spare = SPARE.min(disk.blocks() * disk.fragment_size() / 20);
+            (disk.blocks_available() * disk.fragment_size()).saturating_sub(spare)
+        })
+    }
+
     /// Bytes that may still be written, by quota and file system.
     pub fn free_bytes(&self) -> u64 {
         if self.reserve_spent.load(Ordering::Acquire) {
             return 0;
         }
         let (tail, allocated) = self.active_use();
-        let disk = statvfs(&self.dir).map_or(0, |s| s.blocks_available() * s.fragment_size());
-        (disk + allocated.saturating_sub(tail)).min(self.quota_left(tail))
+        let claimed = allocated.saturating_sub(tail);
+        self.disk_left().saturating_add(claimed).min(self.quota_left(tail))
     }
 
     /// The active segment, its tail, and up to where disk space is claimed for it.
