@@ -152,7 +152,7 @@ fn fill(catalog: &mut Catalog, objects: u64) -> anyhow::Result<()> {
         anyhow::Ok(())
     };
     apply(&[
-        Command::RegisterStorageNode { instance: "node".into(), now_ms: 1 },
+        Command::RegisterStorageNode { instance: "node".into(), catalog: 7, now_ms: 1 },
         Command::CreateBucket { name: BUCKET.into(), owner: "me".into(), now_ms: 1 },
     ])?;
     for first in (0..objects).step_by(BATCH as usize) {

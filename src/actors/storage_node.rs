@@ -109,6 +109,7 @@ pub struct State {
     /// Closes the data plane when the state drops (STORAGE-2).
     desk: OpenDesk,
     registered: Arc<AtomicBool>,
+    known: Arc<AtomicBool>,
     disk: Arc<Disk>,
     threads: Arc<Semaphore>,
     pulls: Pulls,
@@ -133,10 +134,12 @@ impl Service for StorageNode {
         let (shared, address) = (SharedDisk(disk.clone()), settings.data_address.clone());
         let desk = self.desk.open(address, Arc::new(shared), settings.transfers);
         let registered = Arc::new(AtomicBool::new(false));
+        let known = Arc::new(AtomicBool::new(false));
         let liaison = Liaison {
             disk: disk.clone(),
             cluster: cx.cluster().clone(),
             registered: registered.clone(),
+            known: known.clone(),
         };
         cx.spawn(async move { liaison.register().await });
         let now = Instant::now();
@@ -144,6 +147,7 @@ impl Service for StorageNode {
         let sweep = Sweep::new(settings.orphan_check, settings.orphan_grace, now);
         Ok(State {
             registered,
+            known,
             desk,
             disk,
             threads: Arc::new(Semaphore::new(THREADS)),
@@ -231,6 +235,7 @@ impl Service for StorageNode {
                 disk: state.disk.clone(),
                 cluster: cx.cluster().clone(),
                 registered: state.registered.clone(),
+                known: state.known.clone(),
             };
             cx.spawn(async move { liaison.round(sweep).await });
         }

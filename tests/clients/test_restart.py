@@ -1,5 +1,8 @@
 """Step b. The data are still there: after an orderly restart, and after kill -9 of everything."""
 
+import shutil
+import time
+
 import pytest
 
 from support.data import MIB, random_bytes, unique
@@ -37,3 +40,36 @@ def check(s3, bucket, rounds):
             got = s3.get_object(Bucket=bucket, Key=f"{r}/{size}")
             assert body(got) == random_bytes(size, seed=r) and got["Metadata"] == {"n": str(size)}
     assert body(s3.get_object(Bucket=bucket, Key="overwritten")) == b"%d" % rounds
+
+
+CAREFUL = """
+[storage]
+orphan_check = "1s"
+orphan_grace = "2s"
+"""
+
+
+def test_a_catalog_that_was_lost_takes_no_data_with_it(own_cluster, tmp_path):
+    cluster = own_cluster(config=CAREFUL)
+    s3, bucket = patient(cluster.s3), unique()
+    s3.create_bucket(Bucket=bucket)
+    data = random_bytes(MIB)
+    s3.put_object(Bucket=bucket, Key="k", Body=data)
+    cluster.stop()
+    [catalog] = cluster.data.rglob("meta.db")
+    for name in ("meta.db", "meta.db-wal", "meta.db-shm"):
+        file = catalog.with_name(name)
+        if file.exists():
+            shutil.move(file, tmp_path / name)
+    cluster.start()
+    assert s3.list_buckets()["Buckets"] == [], "metadata knows of nothing"
+    time.sleep(6)  # several rounds in which everything looks like an orphan
+    logs = "".join(path.read_text() for path in cluster.data.rglob("*.log"))
+    assert "another catalog" in logs
+    cluster.stop()
+    for file in catalog.parent.glob("meta.db*"):
+        file.unlink()
+    for file in tmp_path.glob("meta.db*"):
+        shutil.move(file, catalog.with_name(file.name))
+    cluster.start()
+    assert body(s3.get_object(Bucket=bucket, Key="k")) == data, "it was dropped as an orphan"

@@ -33,10 +33,12 @@ pub const PURGE_LIMIT: u32 = 5_000;
 /// One change of the metadata.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
-    /// Makes a storage node a member (again); answers `Done`.
+    /// Makes a storage node a member (again); answers `Registered`.
     RegisterStorageNode {
         /// Which.
         instance: InstanceId,
+        /// The id that the catalog gets where it has none yet; random.
+        catalog: u128,
         /// Time of the command.
         now_ms: UnixMillis,
     },
@@ -415,6 +417,11 @@ pub fn part_ranges(numbers: impl IntoIterator<Item = u32>) -> Vec<PartRange> {
 pub enum Applied {
     /// It is done; nothing to tell.
     Done,
+    /// The node is a member.
+    Registered {
+        /// The id of the catalog: a new one after a loss of all metadata.
+        catalog: u128,
+    },
     /// The index was applied earlier; nothing was done now.
     Before,
     /// A row was written.

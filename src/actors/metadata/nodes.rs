@@ -21,6 +21,7 @@ impl Step<'_> {
     pub(super) fn register_node(
         &mut self,
         instance: &str,
+        catalog: u128,
         now: UnixMillis,
     ) -> Result<Applied, Stop> {
         self.run(
@@ -28,7 +29,10 @@ impl Step<'_> {
              ON CONFLICT(instance) DO UPDATE SET active=1",
             params![instance, now as i64],
         )?;
-        Ok(Applied::Done)
+        let candidate = catalog.to_be_bytes();
+        self.run("UPDATE state SET catalog=coalesce(catalog, ?1)", [candidate])?;
+        let id = self.one("SELECT catalog FROM state", [], |r| r.get::<_, [u8; 16]>(0))?;
+        Ok(Applied::Registered { catalog: id.map_or(catalog, u128::from_be_bytes) })
     }
 
     pub(super) fn remove_node(&mut self, instance: &str) -> Result<Applied, Stop> {

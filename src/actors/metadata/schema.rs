@@ -19,15 +19,15 @@ use super::store::Fatal;
 use crate::config::Durability;
 
 /// The version of the file format (`PRAGMA user_version`).
-pub(super) const FORMAT: i64 = 1;
+pub(super) const FORMAT: i64 = 2;
 
 /// Pages in the write-ahead log before a checkpoint: the default of 1,000 costs half of the
 /// throughput.
 const CHECKPOINT_PAGES: i64 = 8_000;
 
 const TABLES: &str = "
-CREATE TABLE state(id INTEGER PRIMARY KEY, applied INTEGER NOT NULL);
-INSERT INTO state VALUES(1, 0);
+CREATE TABLE state(id INTEGER PRIMARY KEY, applied INTEGER NOT NULL, catalog BLOB);
+INSERT INTO state VALUES(1, 0, NULL);
 CREATE TABLE node(no INTEGER PRIMARY KEY, instance TEXT NOT NULL UNIQUE, active INTEGER NOT NULL,
   joined_ms INTEGER NOT NULL);
 CREATE TABLE bucket(no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,

@@ -155,7 +155,9 @@ impl<'a> Step<'a> {
     pub fn apply(&mut self, command: &Command) -> Result<Applied, Stop> {
         use Command as C;
         match command {
-            C::RegisterStorageNode { instance, now_ms } => self.register_node(instance, *now_ms),
+            C::RegisterStorageNode { instance, catalog, now_ms } => {
+                self.register_node(instance, *catalog, *now_ms)
+            }
             C::RemoveStorageNode { instance } => self.remove_node(instance),
             C::CreateBucket { name, owner, now_ms } => self.create_bucket(name, owner, *now_ms),
             C::DeleteBucket { name, owner, now_ms, grace_ms } => {

@@ -125,7 +125,8 @@ fn node(n: usize) -> String {
 }
 
 fn setup() -> Vec<Command> {
-    let nodes = (1..=3).map(|n| Command::RegisterStorageNode { instance: node(n), now_ms: 1 });
+    let nodes =
+        (1..=3).map(|n| Command::RegisterStorageNode { instance: node(n), catalog: 7, now_ms: 1 });
     let bucket = Command::CreateBucket { name: "b".to_owned(), owner: "me".to_owned(), now_ms: 1 };
     nodes.chain([bucket]).collect()
 }

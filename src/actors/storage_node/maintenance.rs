@@ -6,14 +6,16 @@
 //!   passes;
 //! - `MAINT-2` an item is dropped as an orphan only when it is older than the grace *and* metadata
 //!   has said that it is aborted: from then on it can never become referenced;
-//! - `MAINT-3` every item is asked about once in ten rounds or less.
+//! - `MAINT-3` every item is asked about once in ten rounds or less;
+//! - `MAINT-4` what metadata holds to be here and is not is found page by page, and reported;
+//! - `MAINT-5` only the catalog under which the items were written has a say in what is dropped.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::actors::metadata::command::AbortAnswer;
-use crate::actors::metadata::query::DataStatus;
+use crate::actors::metadata::query::{BlobInfo, DataStatus};
 use crate::types::{DataId, UnixMillis};
 
 /// How many ids go into one question.
@@ -74,13 +76,16 @@ pub struct Sweep {
     next_round: Instant,
     cursor: Option<DataId>,
     pages_left: u64,
+    /// Metadata's books are compared behind this id next.
+    pub compared: Option<DataId>,
 }
 
 impl Sweep {
     /// Rounds begin every `every`; items younger than `grace` are left alone.
     pub fn new(every: Duration, grace: Duration, now: Instant) -> Self {
         let grace_ms = grace.as_millis() as u64;
-        Sweep { every, grace_ms, next_round: now + every, cursor: None, pages_left: 0 }
+        let next_round = now + every;
+        Sweep { every, grace_ms, next_round, cursor: None, pages_left: 0, compared: None }
     }
 
     /// Whether a page is to be asked about now; `items` is how many there are.
@@ -152,6 +157,12 @@ pub fn judge(ids: &[DataId], statuses: &[DataStatus], freed_before: UnixMillis) 
         }
     }
     verdict
+}
+
+/// Of a page of metadata's books, the data that should be here and are not.
+pub fn missing(page: &[BlobInfo], own: &str, here: impl Fn(DataId) -> bool) -> Vec<DataId> {
+    let ours = page.iter().filter(|blob| blob.locations.iter().any(|at| at == own));
+    ours.map(|blob| blob.data_id).filter(|id| !here(*id)).collect()
 }
 
 /// The ids that were aborted for good, and may be deleted (MAINT-2).

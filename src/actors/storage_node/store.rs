@@ -25,6 +25,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use crate::types::DataId;
 
 mod append;
+mod catalog;
 mod compact;
 mod delete;
 mod error;

@@ -13,7 +13,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use super::disk::Disk;
-use super::maintenance::{PAGE, Scrub, Sweep, aborted, judge};
+use super::maintenance::{PAGE, Scrub, Sweep, aborted, judge, missing};
 use super::store::{Error, ScrubCursor};
 use crate::actors::metadata::command::{Applied, Command};
 use crate::actors::metadata::query::{Query, QueryReply};
@@ -58,6 +58,8 @@ pub struct Liaison {
     pub cluster: Cluster,
     /// Set once metadata counts this node as a storage member.
     pub registered: Arc<AtomicBool>,
+    /// Set once the catalog of metadata is known to be the one of the items.
+    pub known: Arc<AtomicBool>,
 }
 
 /// No answer, or one that does not fit; tried again in a later round.
@@ -71,16 +73,32 @@ impl Liaison {
         let mut pause = REGISTER_PAUSE.0;
         loop {
             let instance = self.cluster.instance().to_owned();
-            let command = Command::RegisterStorageNode { instance, now_ms: now_ms() };
+            let catalog = uuid::Uuid::new_v4().as_u128();
+            let command = Command::RegisterStorageNode { instance, catalog, now_ms: now_ms() };
             match self.apply(command).await {
-                Ok(_) => {
+                Ok(Applied::Registered { catalog }) => {
                     self.registered.store(true, Ordering::Relaxed);
-                    return;
+                    return self.meet(catalog);
                 }
+                Ok(other) => tracing::warn!(?other, "unexpected answer to the registration"),
                 Err(error) => tracing::debug!(%error, "not registered yet"),
             }
             tokio::time::sleep(pause).await;
             pause = (2 * pause).min(REGISTER_PAUSE.1);
+        }
+    }
+
+    /// Keeps the id of the catalog that our items belong to. Another one knows none of them, and
+    /// would have all of them dropped for orphans: from then on nothing is (MAINT-5).
+    fn meet(&self, catalog: u128) {
+        match self.disk.store().belongs_to(catalog) {
+            Ok(true) => self.known.store(true, Ordering::Relaxed),
+            Ok(false) => tracing::error!(
+                "metadata has another catalog than the one that these data were written under: it \
+                 was lost, or came from elsewhere. Nothing is dropped here. Bring the old catalog \
+                 back, or remove the file CATALOG of the storage node to give its data up"
+            ),
+            Err(error) => tracing::error!(%error, "cannot keep the id of the catalog"),
         }
     }
 
@@ -89,15 +107,42 @@ impl Liaison {
         if let Err(error) = self.report().await {
             tracing::debug!(%error, "corrupt items could not be reported yet");
         }
+        if !self.known.load(Ordering::Relaxed) {
+            return;
+        }
         let disk = self.disk.clone();
         let items = tokio::task::spawn_blocking(move || disk.stats().items).await.unwrap_or(0);
+        let mut swept = false;
         while sweep.due(Instant::now(), items) {
+            swept = true;
             let cursor = sweep.cursor();
             if let Err(error) = self.sweep_page(&mut sweep).await {
                 tracing::warn!(%error, "orphan check could not be done");
                 sweep.failed(cursor);
             }
         }
+        if swept && let Err(error) = self.compare(&mut sweep).await {
+            tracing::debug!(%error, "the books could not be compared yet");
+        }
+    }
+
+    /// Compares a page of metadata's books with what is here: a copy whose record was damaged beyond
+    /// recognition is in no list of ours (MAINT-4).
+    async fn compare(&self, sweep: &mut Sweep) -> Result<(), NoAnswer> {
+        let page = Query::BlobsAfter { after: sweep.compared, max: PAGE as u32 };
+        let blobs = match self.ask(page).await? {
+            QueryReply::Blobs { blobs } => blobs,
+            other => return Err(NoAnswer(format!("unexpected answer {other:?}"))),
+        };
+        sweep.compared = blobs.last().map(|blob| blob.data_id);
+        let (disk, own) = (self.disk.clone(), self.cluster.instance().to_owned());
+        let look = move || missing(&blobs, &own, |id| disk.info(id).is_some());
+        let lost = tokio::task::spawn_blocking(look).await.map_err(|e| NoAnswer(e.to_string()))?;
+        for data_id in lost {
+            tracing::error!(%data_id, "a copy that should be here is not");
+            self.disk.note_corrupt(data_id);
+        }
+        Ok(())
     }
 
     /// Tells metadata of each corrupt item: it is not offered any more, and made again.

@@ -210,7 +210,7 @@ fn a_commit_needs_its_quorum_on_members_and_locations_follow_repairs() {
     bench.ok(Command::RemoveStorageNode { instance: node(2) });
     let command = bench.put_command("k", "");
     assert_eq!(bench.apply(command.clone()), Err(Refused::NotEnoughLocations { have: 1, need: 2 }));
-    bench.ok(Command::RegisterStorageNode { instance: node(2), now_ms: 9 });
+    bench.ok(Command::RegisterStorageNode { instance: node(2), catalog: 7, now_ms: 9 });
     bench.ok(command);
     let replicas = |bench: &Bench| {
         let tasks = bench.outbox().into_iter().map(|row| row.task);

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::actors::metadata::command::{AbortAnswer, Applied, Command};
-use crate::actors::metadata::query::{DataStatus, Query, QueryReply};
+use crate::actors::metadata::query::{BlobInfo, DataStatus, Query, QueryReply};
 use crate::actors::metadata::{self, MetadataReply};
 use crate::cluster::{ActorError, Call, Context, Service as Actors};
 use crate::types::now_ms;
@@ -14,9 +14,10 @@ const ORPHAN: DataId = DataId(2);
 const JUST_COMMITTED: DataId = DataId(3);
 const ABORTED: DataId = DataId(4);
 const FREED: DataId = DataId(5);
+const LOST: DataId = DataId(6);
 
 #[derive(Clone, Default)]
-struct Catalog(Arc<Mutex<Vec<Command>>>);
+struct Catalog(Arc<Mutex<Vec<Command>>>, String);
 
 impl Actors for Catalog {
     type Req = metadata::Message;
@@ -47,6 +48,20 @@ impl Actors for Catalog {
                 let statuses = data_ids.iter().map(status).collect();
                 MetadataReply::Read(Ok(QueryReply::DataStatus { statuses }))
             }
+            metadata::Message::Read(Query::BlobsAfter { after: None, .. }) => {
+                let locations = vec![self.1.clone()];
+                let blob = |data_id| BlobInfo {
+                    data_id,
+                    locations: locations.clone(),
+                    len: 500,
+                    md5: [0; 16],
+                    crc64: 0,
+                    references: 1,
+                    lacking: Vec::new(),
+                };
+                let blobs = vec![blob(REFERENCED), blob(LOST)];
+                MetadataReply::Read(Ok(QueryReply::Blobs { blobs }))
+            }
             metadata::Message::Apply(command) => {
                 self.0.lock().unwrap().push(command.clone());
                 MetadataReply::Applied(Ok(match command {
@@ -54,6 +69,7 @@ impl Actors for Catalog {
                         Applied::AbortedData { answers: data_ids.iter().map(answer).collect() }
                     }
                     Command::DropLocation { .. } => Applied::Location { live: true },
+                    Command::RegisterStorageNode { .. } => Applied::Registered { catalog: 7 },
                     _ => Applied::Done,
                 }))
             }
@@ -66,13 +82,13 @@ impl Actors for Catalog {
 /// One test, so that there is one metadata actor in this process at a time.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_node_registers_drops_orphans_and_reports_what_the_scrubber_finds() {
-    let catalog = Catalog::default();
     let node = Node::start_with(|s| {
         s.orphan_check = Duration::from_millis(100);
         s.orphan_grace = Duration::from_millis(1500);
         s.scrub_rest = Duration::from_millis(100);
     })
     .await;
+    let catalog = Catalog(Arc::default(), node.instance());
     let all = [REFERENCED, ORPHAN, JUST_COMMITTED, ABORTED, FREED];
     for data_id in all {
         node.write(data_id, &pattern(data_id.0 as usize, 500)).await.unwrap();
@@ -97,6 +113,12 @@ async fn the_node_registers_drops_orphans_and_reports_what_the_scrubber_finds() 
             if data_ids.contains(&ORPHAN) && !data_ids.contains(&ABORTED))
     };
     assert!(told(&aborted), "an orphan was dropped without being aborted first");
+
+    let missed = |c: &Command| {
+        matches!(c, Command::DropLocation { data_id, instance, .. }
+            if *data_id == LOST && *instance == own)
+    };
+    eventually("a copy that is not here is reported", || async { told(&missed) }).await;
 
     damage(&node.dir, &pattern(REFERENCED.0 as usize, 500));
     let reported = |c: &Command| {
