@@ -36,7 +36,9 @@ def test_an_absent_node_counts_until_it_is_removed(smaller):
         listed = tasks("GET", "/tasks?limit=1000")["tasks"]
         return [t for t in listed if t["kind"] == "replicate" and t["status"] != "completed"]
 
-    wait_until("the copy that it missed is a task", waiting, 10)
+    [task, *_] = wait_until("the copy that it missed is a task", waiting, 10)
+    error = tasks.refused("POST", f"/tasks/{task['id']}/cancel", 409)
+    assert "own work" in error["error"], "nobody would ask for the copy again"
 
     present = next(instance for instance in nodes if instance != absent)
     conflict = api.refused("DELETE", "/nodes" + path_of(present), 409)

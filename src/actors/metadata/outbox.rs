@@ -7,7 +7,7 @@ use crate::types::{DataId, InstanceId, UnixMillis};
 
 /// The stable id of an outbox row: the index of the command that made it, and a number within it.
 ///
-/// Its text form, `t-{index}-{n}`, is the id of the queue task.
+/// Its text form, `t-{index}-{n}`, begins the id of the queue task; the data id ends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct OutboxId {
     /// Index of the command that wrote the row.
@@ -25,7 +25,7 @@ impl std::fmt::Display for OutboxId {
 /// Work for the queue, kept until it is acknowledged there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OutboxRow {
-    /// Stable: the id of the queue task.
+    /// Stable, across restarts of both sides.
     pub id: OutboxId,
     /// Not due before this time.
     pub not_before_ms: UnixMillis,

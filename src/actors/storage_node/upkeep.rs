@@ -138,10 +138,10 @@ impl Liaison {
         let (disk, own) = (self.disk.clone(), self.cluster.instance().to_owned());
         let look = move || missing(&blobs, &own, |id| disk.info(id).is_some());
         let lost = tokio::task::spawn_blocking(look).await.map_err(|e| NoAnswer(e.to_string()))?;
-        for data_id in lost {
-            tracing::error!(%data_id, "a copy that should be here is not");
-            self.disk.note_corrupt(data_id);
+        if let Some(first) = lost.first() {
+            tracing::error!(count = lost.len(), %first, "copies that should be here are not");
         }
+        lost.into_iter().for_each(|data_id| self.disk.note_corrupt(data_id));
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use super::{QueueEnv, unexpected};
 use crate::actors::queue_worker::command::{Command, Refused};
 use crate::actors::queue_worker::query::{Cursor, TaskFilter};
 use crate::actors::queue_worker::task::{
-    DEFAULT_MAX_ATTEMPTS, DEFAULT_PRIORITY, KindName, NewTask, TaskKind, TaskState,
+    DEFAULT_MAX_ATTEMPTS, DEFAULT_PRIORITY, KindName, NewTask, Task, TaskKind, TaskState,
 };
 use crate::actors::queue_worker::{Message, QueueReply, TASK_LIMIT};
 use crate::http::error::ApiError;
@@ -165,8 +165,12 @@ pub async fn find(
 }
 
 async fn get(env: &QueueEnv, scope: RequestScope, id: String) -> Result<TaskView, ApiError> {
+    task(env, scope, id).await.map(|task| TaskView::new(&task))
+}
+
+async fn task(env: &QueueEnv, scope: RequestScope, id: String) -> Result<Task, ApiError> {
     match env.ask(scope, Message::Get { id }).await? {
-        QueueReply::Task(Some(task)) => Ok(TaskView::new(&task)),
+        QueueReply::Task(Some(task)) => Ok(task),
         QueueReply::Task(None) => Err(Refused::NoSuchTask.into()),
         _ => Err(unexpected()),
     }
@@ -182,12 +186,18 @@ pub async fn retry(
     Ok(Json(Done::new("task is pending")))
 }
 
-/// `POST /api/v1/tasks/{id}/cancel`.
+/// `POST /api/v1/tasks/{id}/cancel`. What metadata left to be done is not to be called off: nobody
+/// would ask for it again, and a copy would be missing, or data left lying, for ever.
 pub async fn cancel(
     State(env): State<QueueEnv>,
     scope: RequestScope,
     Segment(id): Segment,
 ) -> Result<Json<Done>, ApiError> {
+    let kind = task(&env, scope, id.clone()).await?.kind.name();
+    if matches!(kind, KindName::Delete | KindName::Cleanup | KindName::Replicate) {
+        let text = format!("a task of kind {} is the cluster's own work", kind.as_str());
+        return Err(ApiError::conflict(text));
+    }
     env.apply(scope, Command::Cancel { id, now_ms: now_ms() }).await?;
     Ok(Json(Done::new("task is cancelled")))
 }

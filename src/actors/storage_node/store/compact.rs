@@ -54,7 +54,7 @@ impl Job {
     fn spare(&mut self, segment: u32) -> bool {
         let (tries, until) = self.spared.entry(segment).or_insert((0, Instant::now()));
         *tries += 1;
-        *until = Instant::now() + PAUSE * 2u32.pow(*tries - 1);
+        *until = Instant::now() + PAUSE * 2u32.pow((*tries).min(TRIES) - 1);
         *tries < TRIES
     }
 }
