@@ -9,11 +9,16 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use mocks3::actors::member::{self, MemberReply};
+use mocks3::actors::supervisor::{ActorNode, supervisor_group};
 use mocks3::cluster::handshake::Secret;
+use mocks3::cluster::{Scope, To};
 use mocks3::config::Config;
 use mocks3::events::{Event, EventKind};
 use mocks3::node::{Addresses, Node as Running, NodeOptions};
 use mocks3::types::Service;
+use ractor::ActorCell;
+use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
 use crate::harness::{MARK, Node, Observer, SECRET, free_port, isolated, until};
@@ -70,6 +75,10 @@ fn be_a_node(arguments: &str) {
             let handle = tokio::runtime::Handle::current();
             move || {
                 for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+                    if let Some(seed) = line.strip_prefix("each ") {
+                        handle.block_on(end_each(&instance, seed.parse().unwrap()));
+                        continue;
+                    }
                     let mut words = line.split_whitespace().map(|w| w.parse::<usize>().unwrap());
                     let kind = KINDS[words.next().unwrap()];
                     handle.block_on(kind.end(&instance, ENDS[words.next().unwrap()]));
@@ -79,6 +88,27 @@ fn be_a_node(arguments: &str) {
         });
         eprintln!("ended: {:?}", node.run(std::future::pending()).await);
     });
+}
+
+/// Ends every actor of this process that a supervisor has as its child, in random order: killed, or
+/// first told to stop (which a task does not hear). First the leaves, then the role supervisors.
+async fn end_each(instance: &str, seed: u64) {
+    let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+    let named = |name: &str| ractor::pg::get_local_members(&supervisor_group(name, instance));
+    let roles: Vec<ActorCell> = Service::ALL.iter().flat_map(|s| named(s.short())).collect();
+    let is_role = |cell: &ActorCell| roles.iter().any(|role| role.get_id() == cell.get_id());
+    let all = roles.iter().cloned().chain(named("node"));
+    let mut leaves: Vec<ActorCell> =
+        all.flat_map(|s| s.get_children()).filter(|c| !is_role(c)).collect();
+    leaves.shuffle(&mut random);
+    for cell in leaves.into_iter().chain(roles.clone()) {
+        if random.random() {
+            cell.stop(Some("told to".into()));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        cell.kill();
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..200))).await;
+    }
 }
 
 /// Tells the process of a node to end one of its actors.
@@ -176,6 +206,81 @@ fn nothing_acknowledged_is_lost_in_random_crashes_across_three_processes() {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             }
+        }
+        for (kind, ledger) in &ledgers {
+            kind.check(at(*kind), ledger).await;
+        }
+    });
+}
+
+/// `supervisor/child` of all that a tree shows, and whether it runs.
+fn paths(parent: &str, tree: &[ActorNode]) -> Vec<(String, bool)> {
+    let below = |node: &ActorNode| {
+        let own = (format!("{parent}/{}", node.name), node.state == "running");
+        std::iter::once(own).chain(paths(&node.name, &node.children)).collect::<Vec<_>>()
+    };
+    tree.iter().flat_map(below).collect()
+}
+
+#[test]
+fn every_actor_of_every_node_comes_back() {
+    let name = "crashes::every_actor_of_every_node_comes_back";
+    if let Ok(arguments) = std::env::var(NODE) {
+        return be_a_node(&arguments);
+    }
+    isolated(name, || async {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut nodes, observer) = three(name, dir.path()).await;
+        let instances = instances(&observer);
+        let at = |kind: Kind| (&observer.cluster, instances[place(kind)].as_str());
+        let mut ledgers: Vec<(Kind, Ledger)> = KINDS.map(|k| (k, Ledger::default())).into();
+        let mut expected = Vec::new();
+        for instance in &instances {
+            let tree = member::tree_of(&observer.cluster, instance).await.unwrap();
+            expected.push(paths("node", &tree));
+        }
+        let seen: Vec<&str> = expected.iter().flatten().map(|(path, _)| path.as_str()).collect();
+        for path in ["metadata/relay", "metadata/forget", "queue/worker-1", "node/requests"] {
+            assert!(seen.contains(&path), "{path} is not in {seen:?}");
+        }
+        for node in &mut nodes {
+            let seed = rand::random::<u64>();
+            eprintln!("seed {seed}");
+            writeln!(node.child.stdin.as_mut().unwrap(), "each {seed}").unwrap();
+        }
+        let load = ledgers.iter_mut().map(|(kind, ledger)| async move {
+            for n in 0..200 {
+                kind.keep(at(*kind), n, ledger).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        futures::future::join_all(load).await;
+        for (n, (instance, expected)) in instances.iter().zip(&expected).enumerate() {
+            let begun = Instant::now();
+            loop {
+                let tree = member::tree_of(&observer.cluster, instance).await.unwrap_or_default();
+                let ask = member::Message::Events { after: 0 };
+                let scope = Scope::new(Duration::from_secs(1));
+                let events = observer.cluster.call(&scope, To::Instance(instance), ask).await;
+                let events = match events {
+                    Ok(MemberReply::Events(events)) => events,
+                    _ => Vec::new(), // it is one of those that end
+                };
+                let ended = |path: &str| {
+                    let about = |e: &&Event| e.subject == path;
+                    events.iter().filter(about).any(|e| e.kind == EventKind::ActorEnded)
+                };
+                let left: Vec<_> = expected.iter().filter(|(path, _)| !ended(path)).collect();
+                let now = paths("node", &tree);
+                let whole = now.len() == expected.len() && now.iter().all(|(_, runs)| *runs);
+                if left.is_empty() && whole {
+                    break;
+                }
+                let late = begun.elapsed() > JOIN;
+                assert!(!late, "did not end: {left:?}; now {now:?}: {}", nodes[n].log());
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            assert!(nodes[n].child.try_wait().unwrap().is_none(), "the node ended");
         }
         for (kind, ledger) in &ledgers {
             kind.check(at(*kind), ledger).await;
