@@ -51,20 +51,36 @@ impl Follower {
     }
 }
 
-/// Lines in the order of time; what several nodes saw of one member is one line.
+/// Whether nodes tell this of others, and not of themselves.
+fn is_seen(kind: EventKind) -> bool {
+    match kind {
+        EventKind::MemberLost
+        | EventKind::MemberLeft
+        | EventKind::PeerSupervisorEnded
+        | EventKind::RoleBelow
+        | EventKind::RoleWhole => true,
+        EventKind::MemberJoined
+        | EventKind::ActorStarted
+        | EventKind::ActorEnded
+        | EventKind::Escalated => false,
+    }
+}
+
+/// Lines in the order of time; what several nodes saw of another is one line.
 fn told_once(news: &[Event]) -> Vec<String> {
-    let mut rows: Vec<(&Event, usize)> = Vec::new();
+    let mut rows: Vec<(&Event, Vec<&str>)> = Vec::new();
     for event in news {
-        let member = matches!(event.kind, EventKind::MemberLost | EventKind::MemberLeft);
-        let same =
-            |(e, _): &&mut (&Event, usize)| e.kind == event.kind && e.subject == event.subject;
-        match rows.iter_mut().find(same).filter(|_| member) {
-            Some((_, seen)) => *seen += 1,
-            None => rows.push((event, 1)),
+        let also = |(first, by): &&mut (&Event, Vec<&str>)| {
+            let same = first.kind == event.kind && first.subject == event.subject;
+            same && is_seen(event.kind) && !by.contains(&event.instance.as_str())
+        };
+        match rows.iter_mut().find(also) {
+            Some((_, by)) => by.push(&event.instance),
+            None => rows.push((event, vec![&event.instance])),
         }
     }
     rows.sort_by_key(|(event, _)| event.at_ms);
-    rows.into_iter().filter_map(|(event, seen)| line(event, seen)).collect()
+    rows.into_iter().filter_map(|(event, by)| line(event, by.len())).collect()
 }
 
 async fn ask(client: &reqwest::Client, url: &str, after: Option<u64>) -> Option<Page> {
@@ -84,7 +100,9 @@ fn line(event: &Event, seen: usize) -> Option<String> {
         EventKind::MemberLeft => format!("{subject} left, seen by {by}"),
         EventKind::RoleBelow => format!("{subject}: {detail}, seen by {by}"),
         EventKind::RoleWhole => format!("{subject}: {detail} again, seen by {by}"),
-        EventKind::PeerSupervisorEnded => format!("{subject}: role supervisor ended: {detail}"),
+        EventKind::PeerSupervisorEnded => {
+            format!("{subject}: role supervisor ended: {detail}, seen by {by}")
+        }
     };
     Some(format!("{} {what}", rfc3339(*at_ms)))
 }
@@ -99,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_several_nodes_saw_of_a_member_is_one_line_and_other_events_are_not_joined() {
+    fn what_several_nodes_saw_of_another_is_one_line_and_other_events_are_not_joined() {
         let event = |kind, who: &str, subject: &str| Event::now(kind, who, subject, "why");
         let news = [
             event(EventKind::MemberLost, "a", "x"),
@@ -108,9 +126,14 @@ mod tests {
             event(EventKind::ActorEnded, "a", "metadata/relay"),
             event(EventKind::ActorEnded, "a", "metadata/relay"),
             event(EventKind::ActorStarted, "a", "metadata/relay"),
+            event(EventKind::PeerSupervisorEnded, "a", "queue@x"),
+            event(EventKind::PeerSupervisorEnded, "b", "queue@x"),
+            event(EventKind::PeerSupervisorEnded, "a", "queue@x"), // and once more
         ];
         let lines = told_once(&news);
-        assert_eq!(lines.len(), 4, "{lines:?}");
+        assert_eq!(lines.len(), 6, "{lines:?}");
+        assert!(lines[4].ends_with("queue@x: role supervisor ended: why, seen by 2 nodes"));
+        assert!(lines[5].ends_with("queue@x: role supervisor ended: why, seen by a"));
         assert!(lines[0].ends_with("x lost (why), seen by 2 nodes"), "{lines:?}");
         assert!(lines[1].ends_with("y lost (why), seen by a"), "{lines:?}");
     }
