@@ -73,6 +73,8 @@ pub enum DiskOp<'a> {
     },
     /// Bytes are about to be read.
     Read {
+        /// Where in the file.
+        pos: u64,
         /// Bytes.
         len: u64,
     },

@@ -180,7 +180,7 @@ impl Segment {
     /// # Errors
     /// Those of the operating system; `UnexpectedEof` beyond the end.
     pub fn read(&self, buffer: &mut [u8], pos: u64) -> io::Result<()> {
-        self.ask(DiskOp::Read { len: buffer.len() as u64 })?;
+        self.ask(DiskOp::Read { pos, len: buffer.len() as u64 })?;
         self.file.read_exact_at(buffer, pos)
     }
 
@@ -189,7 +189,7 @@ impl Segment {
     /// # Errors
     /// As [`Segment::read`].
     pub fn read_vec(&self, len: usize, pos: u64) -> io::Result<Vec<u8>> {
-        self.ask(DiskOp::Read { len: len as u64 })?;
+        self.ask(DiskOp::Read { pos, len: len as u64 })?;
         let mut bytes = Vec::with_capacity(len);
         while bytes.len() < len {
             let at = pos + bytes.len() as u64;

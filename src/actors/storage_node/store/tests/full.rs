@@ -10,10 +10,17 @@ struct Refuse {
     allocate: AtomicBool,
     sync: AtomicBool,
     read: AtomicBool,
+    /// Reads of this byte of any file; 0 = of none.
+    read_of: AtomicU64,
 }
 
 impl DiskHook for Refuse {
     fn on(&self, op: DiskOp<'_>) -> io::Result<()> {
+        if let DiskOp::Read { pos, len } = op
+            && (pos.max(1)..pos + len).contains(&self.read_of.load(Ordering::Relaxed))
+        {
+            return Err(io::ErrorKind::Other.into());
+        }
         let (refuse, kind) = match op {
             DiskOp::Allocate { .. } => (&self.allocate, io::ErrorKind::StorageFull),
             DiskOp::Sync => (&self.sync, io::ErrorKind::Other),
@@ -150,8 +157,8 @@ fn disk_use_comes_down_to_the_bound_after_deletes() {
     }
 }
 
-#[test]
-fn a_read_error_during_upkeep_costs_no_data() {
+/// Full segments with waste, of which `fail` makes something unreadable while they are rewritten.
+fn upkeep_with_read_errors(fail: impl Fn(&Refuse)) {
     let dir = TempDir::new().expect("a directory");
     let hook = Arc::new(Refuse::default());
     let options = Options { hook: Some(hook.clone()), ..quick() };
@@ -162,18 +169,29 @@ fn a_read_error_during_upkeep_costs_no_data() {
         items.insert(id(n), bytes_of(n, 20_000));
     }
     assert!(store.stats().segments > 3, "{:?}", store.stats());
-    // Waste, so that full segments are to be sealed and rewritten, while nothing can be read.
     let gone: Vec<DataId> = items.keys().copied().filter(|id| id.0 % 3 > 0).collect();
     store.delete_all(&gone).expect("deletes work");
     gone.iter().for_each(|id| drop(items.remove(id)));
-    hook.read.store(true, Ordering::Relaxed);
+    fail(&hook);
     compact(&store);
     assert_eq!(store.stats().corrupt, 0, "it was given up too soon");
     hook.read.store(false, Ordering::Relaxed);
+    hook.read_of.store(0, Ordering::Relaxed);
     check_contents(&store, &items);
     drop(store);
     let store = open(dir.path(), &options);
     check_contents(&store, &items);
     compact(&store);
     check_contents(&store, &items);
+}
+
+#[test]
+fn a_read_error_during_upkeep_costs_no_data() {
+    upkeep_with_read_errors(|hook| hook.read.store(true, Ordering::Relaxed));
+}
+
+#[test]
+fn a_block_that_cannot_be_read_during_upkeep_is_not_taken_for_zeros() {
+    // in the middle of the first item of each segment
+    upkeep_with_read_errors(|hook| hook.read_of.store(10_000, Ordering::Relaxed));
 }
