@@ -39,16 +39,19 @@ bench: ## MockS3 beside SeaweedFS in one table (ARGS="--rounds 3 --rows put-4KiB
 
 check: check-fast doc deny ## fmt, clippy -D warnings, docs, cargo deny; changes nothing
 
-check-fast: ## fmt and clippy only (what CI runs)
+check-fast: ## fmt and clippy only
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets -- -D warnings
 
-doc:
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --no-deps
+doc: # for those who work on it: private items too, and links to them
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --release --no-deps --document-private-items
 
 deny:
 	tests/tools/install.sh deny
 	.deps/cargo/bin/cargo-deny check bans licenses sources
+	@if [ -d "$${CARGO_HOME:-$$HOME/.cargo}/advisory-dbs" ]; then \
+	  .deps/cargo/bin/cargo-deny --offline check advisories; \
+	else echo "advisories not checked: there is no database at hand"; fi
 
 fix: ## format, and let clippy repair what it can
 	$(CARGO) fmt

@@ -1,7 +1,7 @@
 //! PUT: a body becomes the current version of a key.
 //!
 //! Called by the S3 edge, the JSON API and the save-back from third parties. Order: bucket and
-//! members from metadata, bytes onto the nodes ([`write`](super::write)), commit. Until the commit
+//! members from metadata, bytes onto the nodes ([`mod@write`]), commit. Until the commit
 //! nothing is visible; FLOW-1 and FLOW-2 of the room hold.
 
 use crate::actors::metadata::command::{Applied, Command, NewObject, Precondition};
