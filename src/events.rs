@@ -34,6 +34,14 @@ pub enum EventKind {
     RoleBelow,
     /// All that are wanted run again.
     RoleWhole,
+    /// A replica leads its group from now on; the detail is group and term.
+    LeaderElected,
+    /// The voters of a group are others from now on; the detail names them.
+    VotersChanged,
+    /// A replica was taken into its group.
+    ReplicaAdded,
+    /// A replica was taken out of its group.
+    ReplicaRemoved,
 }
 
 /// One event.

@@ -15,4 +15,5 @@ pub mod http;
 pub mod metrics;
 pub mod node;
 pub mod objects;
+pub mod replica;
 pub mod types;

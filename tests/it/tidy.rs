@@ -3,14 +3,15 @@
 use std::path::Path;
 
 /// Which room may use which; what is not listed may use nothing of ours. ARCHITECTURE.md draws it.
-const ROOMS: [(&str, &[&str]); 11] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("types", &[]),
     ("config", &["types"]),
     ("events", &["types"]),
     ("metrics", &["types"]),
     ("cluster", &["types", "metrics"]),
     ("data", &["types", "metrics", "cluster"]),
-    ("actors", &["types", "config", "events", "metrics", "cluster", "data"]),
+    ("replica", &["types", "events", "metrics", "cluster", "data"]),
+    ("actors", &["types", "config", "events", "metrics", "cluster", "data", "replica"]),
     ("objects", &["types", "config", "events", "metrics", "cluster", "data", "actors"]),
     ("http", &["types", "config", "events", "metrics", "cluster", "actors", "objects"]),
     (

@@ -62,7 +62,11 @@ fn is_seen(kind: EventKind) -> bool {
         EventKind::MemberJoined
         | EventKind::ActorStarted
         | EventKind::ActorEnded
-        | EventKind::Escalated => false,
+        | EventKind::Escalated
+        | EventKind::LeaderElected
+        | EventKind::VotersChanged
+        | EventKind::ReplicaAdded
+        | EventKind::ReplicaRemoved => false,
     }
 }
 
@@ -100,6 +104,10 @@ fn line(event: &Event, seen: usize) -> Option<String> {
         EventKind::MemberLeft => format!("{subject} left, seen by {by}"),
         EventKind::RoleBelow => format!("{subject}: {detail}, seen by {by}"),
         EventKind::RoleWhole => format!("{subject}: {detail} again, seen by {by}"),
+        EventKind::LeaderElected => format!("{subject} leads {detail}"),
+        EventKind::VotersChanged => format!("{subject}: voters now {detail}"),
+        EventKind::ReplicaAdded => format!("{subject} replicates {detail}"),
+        EventKind::ReplicaRemoved => format!("{subject} replicates no longer: {detail}"),
         EventKind::PeerSupervisorEnded => {
             format!("{subject}: role supervisor ended: {detail}, seen by {by}")
         }
