@@ -2,8 +2,18 @@
 
 use mocks3::actors::{member, metadata, queue_worker, storage_node, third_party};
 use mocks3::cluster::Wire;
+use mocks3::replica::talk;
 
 use crate::tidy::sources;
+
+/// The messages of all groups of replicas are of one shape.
+#[derive(Clone, Debug)]
+struct AnyGroup;
+
+impl talk::Group for AnyGroup {
+    const NAME: &'static str = "any";
+    const ROLE: &'static str = "any-replica";
+}
 
 /// Something that is done with each type.
 pub trait ForEach {
@@ -16,6 +26,7 @@ pub fn each(what: &mut impl ForEach) {
     what.with::<storage_node::message::Message>("src/actors/storage_node/message.rs");
     what.with::<third_party::message::Message>("src/actors/third_party/message.rs");
     what.with::<member::Message>("src/actors/member.rs");
+    what.with::<talk::Message<AnyGroup>>("src/replica/talk.rs");
 }
 
 #[test]
