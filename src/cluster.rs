@@ -3,6 +3,7 @@
 //! `ractor` and `ractor_cluster` carry the messages; everything that makes them dependable is here:
 //! handshake, failure detection, reconnection, the one envelope, deadlines, admission, credit.
 
+mod ask;
 pub mod calls;
 pub mod codec;
 pub mod consul;

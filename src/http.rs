@@ -15,6 +15,7 @@
 pub mod admin;
 pub mod error;
 mod held;
+pub mod groups;
 pub mod json;
 pub mod linger;
 pub mod metadata;

@@ -3,6 +3,7 @@
 
 mod addresses;
 pub mod disk;
+mod founding;
 mod roles;
 
 pub use addresses::Addresses;
@@ -22,12 +23,12 @@ use tokio_util::task::TaskTracker;
 use crate::actors::census::{self, Wanted};
 use crate::actors::supervisor::restart::{Limits, Strategy};
 use crate::actors::supervisor::{self, ChildSpec, Supervisor, SupervisorSpec};
-use crate::actors::{member, task, watch as peer_watch};
+use crate::actors::{member, metadata, queue_worker, task, watch as peer_watch};
 use crate::cluster::consul::Consul;
 use crate::cluster::handshake::Secret;
 use crate::cluster::sessions::{SessionSettings, Sessions};
 use crate::cluster::transport::{FilesError, TlsFiles, Transport};
-use crate::cluster::{Cluster, MemberInfo, Members};
+use crate::cluster::{Cluster, MemberInfo, Members, Scope};
 use crate::config::{Config, Tls};
 use crate::data::client::{ClientOptions, DataClient};
 use crate::data::desk::Desk;
@@ -37,11 +38,17 @@ use crate::http::{EdgeSettings, serve};
 use crate::metrics;
 use crate::objects::fallback::third_party::ThirdPartyFallback;
 use crate::objects::{Env, ObjectSettings, Requests};
+use crate::replica::images::ImagePlane;
+use crate::replica::{KnownGroups, talk};
 use crate::types::Service;
 use disk::NodeDisk;
+use founding::Founding;
 
 /// How long peers get to hear the goodbye.
 const GOODBYE_LIMIT: Duration = Duration::from_millis(500);
+
+/// How long the groups of a node's replicas have to let them go.
+const DEPART_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a node waits for its peers before it opens its edges.
 const SETTLE_LIMIT: Duration = Duration::from_secs(2);
@@ -64,12 +71,15 @@ pub struct NodeOptions {
     pub secret: Secret,
     /// How many instances of each service there should be, where somebody said so.
     pub wanted: Wanted,
+    /// The services whose group may be founded although there was one: all its replicas are lost.
+    pub found_anew: Vec<Service>,
     /// The configuration.
     pub config: Config,
 }
 
 /// A running node.
 pub struct Node {
+    services: Vec<Service>,
     cluster: Cluster,
     sessions: Arc<Sessions>,
     root: ActorRef<supervisor::Message>,
@@ -115,6 +125,8 @@ struct Sockets {
     data: TcpListener,
     /// Bodies from third parties have a data plane of their own: a node may run both services.
     outside: Option<TcpListener>,
+    /// So have images of replicas.
+    images: Option<TcpListener>,
 }
 
 impl Sockets {
@@ -128,15 +140,24 @@ impl Sockets {
         for (service, address) in options.services.iter().zip(wanted) {
             http.push(bind(service.name(), *address).await?);
         }
-        let bodies = (data.ip(), 0).into();
+        let any_port: SocketAddr = (data.ip(), 0).into();
         let cluster = bind("cluster", *cluster).await?;
         let data = bind("data plane", *data).await?;
         let outside = match options.services.contains(&Service::ThirdParty) {
-            true => Some(bind("third-party bodies", bodies).await?),
+            true => Some(bind("third-party bodies", any_port).await?),
             false => None,
         };
-        Ok(Sockets { http, cluster, data, outside })
+        let images = match replicated(&options.services).next() {
+            Some(_) => Some(bind("images of replicas", any_port).await?),
+            None => None,
+        };
+        Ok(Sockets { http, cluster, data, outside, images })
     }
+}
+
+/// The services of a node that have a replica.
+fn replicated(services: &[Service]) -> impl Iterator<Item = Service> {
+    services.iter().copied().filter(|service| Service::REPLICATED.contains(service))
 }
 
 impl Node {
@@ -164,15 +185,12 @@ impl Node {
         let events = Arc::new(EventLog::default());
         let stop = CancellationToken::new();
         let cluster_id = disk.cluster_id();
+        let groups = disk.groups();
         let disk = Arc::new(Mutex::new(disk));
+        let known = Arc::new(KnownGroups::new(groups, keep_group(disk.clone())));
         let settings = SessionSettings {
             secret: options.secret.clone(),
-            seeds: options
-                .bootstrap
-                .iter()
-                .filter(|b| consul_address(b).is_none())
-                .cloned()
-                .collect(),
+            seeds: seeds(&options.bootstrap).cloned().collect(),
             cluster_id,
             on_cluster_id: keep_cluster_id(disk.clone()),
             transport: transport.clone(),
@@ -192,6 +210,27 @@ impl Node {
             requests: Requests::default(),
             fallback: Some(Arc::new(fallback)),
         };
+        let consul_at = options.bootstrap.iter().find_map(|b| consul_address(b));
+        let own = cluster.table().own().clone();
+        let consul = consul_at.map(|at| Consul::new(at, own, known.clone())).transpose()?;
+        let own_address = cluster.table().own().cluster_address.clone();
+        let founding = Arc::new(Founding {
+            cluster: cluster.clone(),
+            sessions: sessions.clone(),
+            known: known.clone(),
+            has_seeds: seeds(&options.bootstrap).any(|seed| *seed != own_address),
+            consul: consul.clone(),
+            anew: options.found_anew.clone(),
+        });
+        let (image_desk, images) = match &sockets.images {
+            Some(l) => {
+                let (desk, address) = (Arc::<Desk>::default(), options.addresses.told(l.local_addr()?));
+                let client = DataClient::over(transport.clone(), ClientOptions::default());
+                let plane = ImagePlane::new(&desk, address.to_string(), client);
+                (Some(desk), Some(Arc::new(plane)))
+            }
+            None => (None, None),
+        };
         let parts = roles::Parts {
             cluster: cluster.clone(),
             events: events.clone(),
@@ -201,6 +240,8 @@ impl Node {
             env,
             desk,
             wanted: Arc::new(options.wanted.clone()),
+            founding,
+            images,
             outside: match &sockets.outside {
                 Some(l) => Some(roles::Outside::new(options.addresses.told(l.local_addr()?))),
                 None => None,
@@ -212,7 +253,7 @@ impl Node {
         let requests = parts.env.requests.child(cluster.instance(), &events);
         let roles = std::iter::once(requests).chain(roles).collect();
         let wanted = parts.wanted.clone();
-        let spec = root_spec(roles, &cluster, &events, (root_known.clone(), wanted));
+        let spec = root_spec(roles, &cluster, &events, (root_known.clone(), wanted), &known);
         let (root, root_ended) = Supervisor::start_root(spec).await?;
         tell_root.send_replace(Some(root.clone()));
         metrics::sample(options.data_dir.clone(), stop.clone());
@@ -239,12 +280,15 @@ impl Node {
         if let (Some(listener), Some(outside)) = (sockets.outside, &parts.outside) {
             edges.spawn("third-party bodies", serve_data(listener, &outside.desk));
         }
-        for address in options.bootstrap.iter().filter_map(|b| consul_address(b)) {
-            let consul = Consul::new(address, cluster.table().own().clone())?;
+        if let (Some(listener), Some(desk)) = (sockets.images, &image_desk) {
+            edges.spawn("images of replicas", serve_data(listener, desk));
+        }
+        if let Some(consul) = consul {
             edges.spawn("consul", consul.run(sessions.clone(), stop.clone()));
         }
         edges.running.close();
-        Ok(Node { cluster, sessions, root, root_ended, edges })
+        let services = options.services;
+        Ok(Node { services, cluster, sessions, root, root_ended, edges })
     }
 
     /// The own member entry.
@@ -262,6 +306,9 @@ impl Node {
         };
         self.edges.stop.cancel();
         self.edges.running.wait().await;
+        if root_lives && ended == Ended::Stopped {
+            self.depart().await;
+        }
         self.sessions.leave();
         if root_lives {
             member::say_goodbye(&self.cluster, GOODBYE_LIMIT).await;
@@ -273,6 +320,23 @@ impl Node {
         }
         self.sessions.stop();
         ended
+    }
+
+    /// Lets the groups of the own replicas go on without them.
+    async fn depart(&self) {
+        let leave = replicated(&self.services).map(|service| async move {
+            let scope = Scope::new(DEPART_LIMIT);
+            let left = match service {
+                Service::Metadata => talk::depart::<metadata::Group>(&self.cluster, &scope).await,
+                Service::Queue => talk::depart::<queue_worker::Group>(&self.cluster, &scope).await,
+                _ => return,
+            };
+            match left {
+                Ok(()) => tracing::info!(%service, "the group goes on without this replica"),
+                Err(why) => tracing::info!(%service, why, "the group still counts on this replica"),
+            }
+        });
+        futures::future::join_all(leave).await;
     }
 }
 
@@ -292,8 +356,11 @@ fn root_spec(
     cluster: &Cluster,
     events: &Arc<EventLog>,
     (root, wanted): (member::Root, Arc<Wanted>),
+    known: &Arc<KnownGroups>,
 ) -> SupervisorSpec {
-    let member = member::Member { root, events: events.clone() };
+    let member = member::Member { root, events: events.clone(), known: known.clone() };
+    let of = (cluster.clone(), known.clone());
+    let listen = move || -> task::Work { Box::pin(member::listen(of.0.clone(), of.1.clone())) };
     let (for_members, for_events) = (cluster.clone(), events.clone());
     let record = move || -> task::Work {
         Box::pin(peer_watch::record_members(for_members.clone(), for_events.clone()))
@@ -307,6 +374,7 @@ fn root_spec(
         task::child("members", record),
         peer_watch::child(cluster, events),
         task::child("census", count),
+        task::child("groups", listen),
     ];
     children.extend(roles);
     SupervisorSpec {
@@ -324,6 +392,15 @@ fn keep_cluster_id(disk: Arc<Mutex<NodeDisk>>) -> Box<dyn Fn(u128) + Send + Sync
         let mut disk = disk.lock().expect("no panic while the disk is held");
         if let Err(error) = disk.set_cluster_id(id) {
             tracing::error!(%error, "cannot keep the cluster id");
+        }
+    })
+}
+
+fn keep_group(disk: Arc<Mutex<NodeDisk>>) -> Box<dyn Fn(Service, u128) + Send + Sync> {
+    Box::new(move |service, id| {
+        let mut disk = disk.lock().expect("no panic while the disk is held");
+        if let Err(error) = disk.set_group(service, id) {
+            tracing::error!(%error, %service, "cannot keep the id of a group");
         }
     })
 }
@@ -361,6 +438,11 @@ pub fn transport(config: &Config) -> Result<Transport, FilesError> {
     let Tls { ca, cert, key } = config.cluster.tls.clone();
     let files = TlsFiles { ca, cert, key };
     Transport::load(config.cluster.tls.is_on().then_some(&files))
+}
+
+/// The addresses of members among the places to begin with.
+fn seeds(bootstrap: &[String]) -> impl Iterator<Item = &String> {
+    bootstrap.iter().filter(|b| consul_address(b).is_none())
 }
 
 /// `host:port` of the agent, where this names one.

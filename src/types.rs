@@ -34,6 +34,9 @@ impl Service {
         Service::MockError,
     ];
 
+    /// Those whose state is replicated: all their instances hold it.
+    pub const REPLICATED: [Service; 3] = [Service::Metadata, Service::Queue, Service::MockError];
+
     /// The full name, as it stands in labels and instance ids: `storage-service`.
     pub fn name(self) -> &'static str {
         match self {

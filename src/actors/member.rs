@@ -3,6 +3,7 @@
 //! Every node runs one. It shows the node's actor tree and its events, and takes the goodbye of a
 //! peer that leaves in order.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +15,12 @@ use super::supervisor::{self, ActorNode};
 use crate::cluster::codec::MESSAGE_LIMIT;
 use crate::cluster::{ActorError, Call, Cluster, Context, Scope, Service, To, Wire};
 use crate::events::{Event, EventLog};
+use crate::replica::KnownGroups;
 
 /// How long a node may take to ask its own tree.
 const OBSERVE_LIMIT: Duration = Duration::from_secs(1);
+/// How often a node listens for groups.
+const LISTEN: Duration = Duration::from_secs(2);
 /// Room for the rest of a reply beside a text.
 const TEXT_LIMIT: usize = MESSAGE_LIMIT as usize - 1024;
 
@@ -35,6 +39,8 @@ pub enum Message {
         /// Who leaves.
         instance: String,
     },
+    /// The groups of replicas that you have heard of.
+    Groups,
 }
 
 /// An answer of a member.
@@ -46,6 +52,8 @@ pub enum MemberReply {
     Events(Vec<Event>),
     /// Heard.
     Done,
+    /// The ids of the groups, one a service.
+    Groups(BTreeMap<crate::types::Service, u128>),
 }
 
 impl Wire for Message {
@@ -58,6 +66,7 @@ impl Wire for Message {
             Message::Actors => "actors",
             Message::Events { .. } => "events",
             Message::Goodbye { .. } => "goodbye",
+            Message::Groups => "groups",
         }
     }
 }
@@ -72,6 +81,8 @@ pub struct Member {
     pub root: Root,
     /// The node's events.
     pub events: Arc<EventLog>,
+    /// The groups that the node has heard of.
+    pub known: Arc<KnownGroups>,
 }
 
 impl Service for Member {
@@ -106,6 +117,7 @@ impl Service for Member {
                 events.iter_mut().for_each(|e| e.detail.truncate(floor(&e.detail, 512)));
                 call.reply.send(MemberReply::Events(events));
             }
+            Message::Groups => call.reply.send(MemberReply::Groups(self.known.all())),
             Message::Goodbye { instance } => {
                 cx.cluster().table().left(&instance);
                 call.reply.send(MemberReply::Done);
@@ -140,6 +152,37 @@ pub async fn tree_of(cluster: &Cluster, instance: &str) -> Option<Vec<ActorNode>
     match cluster.call(&scope, To::Instance(instance), Message::Actors).await {
         Ok(MemberReply::Actors(text)) => serde_json::from_str(&text).ok(),
         _ => None,
+    }
+}
+
+/// What the other live members have heard of groups; `None` for one that does not answer.
+pub async fn groups_of_others(
+    cluster: &Cluster,
+    limit: Duration,
+) -> Vec<(String, Option<BTreeMap<crate::types::Service, u128>>)> {
+    let scope = Scope::new(limit);
+    let others = cluster.members().into_iter().filter(|m| m.instance != cluster.instance());
+    let asked = others.map(|m| async move {
+        let answer = cluster.call(&scope, To::Instance(&m.instance), Message::Groups).await;
+        let known = match answer {
+            Ok(MemberReply::Groups(known)) => Some(known),
+            _ => None,
+        };
+        (m.instance, known)
+    });
+    futures::future::join_all(asked).await
+}
+
+/// Listens for groups that this node has not heard of yet, for ever.
+pub async fn listen(cluster: Cluster, known: Arc<KnownGroups>) {
+    let unheard = |s: &&crate::types::Service| known.get(**s).is_none();
+    loop {
+        if crate::types::Service::REPLICATED.iter().any(|s| unheard(&s)) {
+            for (_, groups) in groups_of_others(&cluster, LISTEN).await {
+                known.heard(&groups.unwrap_or_default());
+            }
+        }
+        tokio::time::sleep(LISTEN).await;
     }
 }
 

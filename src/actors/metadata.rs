@@ -1,11 +1,12 @@
 //! The metadata actor: buckets, objects, versions, multipart state, placement, outbox.
 //!
-//! A thin shell around the catalog: commands go to the committer's thread, questions to reader
-//! threads with a connection each. The relay hands outbox rows to the queue until it acknowledged
-//! them, so that a task is as durable as the change that caused it.
+//! A thin shell around the own replica of the catalog: commands go into the log, questions past the
+//! barrier to reader threads with a connection each. On the leader the relay hands outbox rows to the
+//! queue until it acknowledged them, so that a task is as durable as the change that caused it.
 //!
-//! - `META-1` an answered command is on disk (as `metadata.durability` says);
-//! - `META-2` a question that is asked after a command was answered sees it;
+//! - `META-1` an answered command is in the log of a majority, on disk (as `metadata.durability`
+//!   says);
+//! - `META-2` a question that is asked after a command was answered, anywhere, sees it;
 //! - `META-3` an outbox row goes away only after the queue has said that it holds the task.
 
 mod blobs;
@@ -32,16 +33,17 @@ pub mod store;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 
-use crate::actors::committer::{CommitError, Committer, Machine, Turn};
+use crate::actors::replicated::{self, Leads, Told};
 use crate::cluster::{ActorError, Call, Context, Nack, Reply, Service, Wire};
-use crate::config::Durability;
+use crate::replica::actor::Slot;
+use crate::replica::{Keyed, Replica, talk};
 use command::{Command, Outcome};
 use model::Refused;
 use query::{Query, QueryReply};
@@ -50,8 +52,6 @@ use store::{Catalog, Fatal};
 
 /// Reader threads, each with a connection.
 const READERS: usize = 2;
-/// After how many commands a checkpoint is made in a quiet moment.
-const CHECKPOINT_COMMANDS: usize = 200;
 /// Questions that may wait at one reader.
 const READ_QUEUE: usize = 1024;
 
@@ -98,59 +98,44 @@ impl Wire for Message {
     }
 }
 
-impl Machine for Catalog {
-    type Command = Command;
-    type Outcome = Outcome;
-    type Error = Fatal;
+/// What is replicated.
+pub type Machine = Told<Catalog>;
 
-    fn applied(&self) -> u64 {
-        self.applied_index()
-    }
+/// The group of the catalog's replicas.
+#[derive(Clone, Debug)]
+pub struct Group;
 
-    fn apply(&mut self, first: u64, commands: &[Command]) -> Result<Vec<Outcome>, Fatal> {
-        self.apply_batch(first, commands)
-    }
-
-    fn is_harmless(error: &Fatal) -> bool {
-        matches!(error, Fatal::Full)
-    }
-
-    fn idle(&mut self) {
-        if self.since_checkpoint() < CHECKPOINT_COMMANDS {
-            return; // one after each commit would cost more than the commit
-        }
-        if let Err(error) = self.checkpoint() {
-            tracing::warn!(%error, "checkpoint of the catalog failed");
-        }
-    }
+impl talk::Group for Group {
+    const NAME: &'static str = "metadata";
+    const ROLE: &'static str = "metadata_replica";
 }
 
-/// The service: where its file is, and what outlives a restart of the actor.
+/// Opens the catalog in this file; `outbox` is notified when there may be rows to relay.
+///
+/// # Errors
+/// When the file cannot be opened.
+pub fn open(path: &Path, outbox: &Arc<Notify>) -> Result<Machine, Fatal> {
+    let (machine, outbox) = (Catalog::open(path)?, outbox.clone());
+    outbox.notify_one();
+    Ok(Told { machine, tell: Box::new(move || outbox.notify_one()) })
+}
+
+/// The service: where its replica and its file are.
 #[derive(Clone)]
 pub struct Metadata {
-    path: PathBuf,
-    durability: Durability,
-    turn: Turn,
-    outbox: Arc<Notify>,
-}
-
-impl Metadata {
-    /// A metadata service over the catalog in this file; `outbox` is notified after every batch.
-    pub fn new(path: PathBuf, outbox: Arc<Notify>) -> Self {
-        Metadata { path, durability: Durability::Fsync, turn: Turn::default(), outbox }
-    }
-
-    /// The same with another durability.
-    pub fn durable(self, durability: Durability) -> Self {
-        Metadata { durability, ..self }
-    }
+    /// The catalog's file, for the readers.
+    pub path: PathBuf,
+    /// The own replica.
+    pub slot: Slot<Machine>,
+    /// Told whether that leads.
+    pub leads: Leads,
 }
 
 type Question = (Query, Reply<Message>);
 
 /// What the actor holds while it runs.
 pub struct State {
-    committer: Committer<Catalog>,
+    replica: Replica<Machine>,
     readers: Vec<mpsc::Sender<Question>>,
     turn: usize,
 }
@@ -160,48 +145,39 @@ impl Service for Metadata {
     type State = State;
 
     async fn start(&self, cx: &mut Context) -> Result<State, ActorError> {
-        let (path, outbox) = (self.path.clone(), self.outbox.clone());
-        let durability = self.durability;
-        let open = move || Catalog::open_with(path, durability);
-        let committer =
-            Committer::start(&self.turn, cx.fail(), open, move || outbox.notify_one()).await?;
+        let replica = replicated::begin::<Message, _>(cx, &self.slot, &self.leads).await?;
         let readers: Result<Vec<_>, _> =
             (0..READERS).map(|_| spawn_reader(self.path.clone())).collect();
-        self.outbox.notify_one();
-        Ok(State { committer, readers: readers?, turn: 0 })
+        Ok(State { replica, readers: readers?, turn: 0 })
     }
 
     async fn handle(
         &self,
-        _cx: &mut Context,
+        cx: &mut Context,
         call: Call<Message>,
         state: &mut State,
     ) -> Result<(), ActorError> {
         match call.request {
             Message::Apply(command) => {
-                let reply = call.reply;
-                state.committer.submit(command, move |result| match result {
-                    Ok(outcome) => reply.send(MetadataReply::Applied(outcome)),
-                    Err(CommitError::Overload) => reply.refuse(Nack::Overload),
-                    Err(CommitError::Harmless(why)) => reply.send(MetadataReply::Failed(why)),
-                });
+                let command = Keyed { key: call.key, command };
+                replicated::submit(&state.replica, command, call.reply, MetadataReply::Applied);
             }
             Message::Read(query) => {
                 state.turn = (state.turn + 1) % state.readers.len();
-                match state.readers[state.turn].try_send((query, call.reply)) {
+                let (reader, fail) = (state.readers[state.turn].clone(), cx.fail());
+                let ask = move |reply| match reader.try_send((query, reply)) {
                     Ok(()) => {}
                     Err(TrySendError::Full((_, reply))) => reply.refuse(Nack::Overload),
-                    Err(TrySendError::Closed(_)) => {
-                        return Err("a reader of the catalog died".into());
-                    }
-                }
+                    Err(TrySendError::Closed(_)) => fail.now("a reader of the catalog died"),
+                };
+                replicated::read(cx, &state.replica, call.reply, ask);
             }
         }
         Ok(())
     }
 
     fn observe(&self, state: &State) -> serde_json::Value {
-        serde_json::json!({ "commands_waiting": state.committer.waiting() })
+        serde_json::json!({ "commands_waiting": state.replica.waiting() })
     }
 }
 

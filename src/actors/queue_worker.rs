@@ -1,14 +1,16 @@
 //! The queue actor: tasks, their states and leases. Its workers are in [`worker`].
 //!
-//! A thin shell around the queue's state machine: commands go to the committer's thread, questions to
-//! a blocking thread. The producer names a task, so that handing it in twice is handing it in once.
+//! A thin shell around the own replica of the queue: commands go into the log, questions past the
+//! barrier to a blocking thread. The producer names a task, so that handing it in twice is handing it
+//! in once.
 //!
-//! - `QUEUE-1` an answered command is on disk;
+//! - `QUEUE-1` an answered command is in the log of a majority, on disk;
 //! - `QUEUE-2` the lease of a worker that is gone ends by itself: its task goes to another.
 
 mod apply;
 pub mod command;
 pub mod lease;
+pub mod machine;
 pub mod query;
 mod stats;
 pub mod store;
@@ -16,20 +18,24 @@ mod tables;
 pub mod task;
 pub mod worker;
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::actors::committer::{CommitError, Committer, Machine, Turn};
+use crate::actors::replicated::{self, Leads, Told};
 use crate::cluster::{
-    ActorError, Call, CallError, Cluster, Context, Nack, Reply, Scope, Service, To, Wire,
+    ActorError, Call, CallError, Cluster, Context, Reply, Scope, Service, Wire,
 };
-use crate::types::now_ms;
+use crate::replica::actor::Slot;
+use crate::replica::types::Item;
+use crate::replica::{Keyed, Replica, talk};
+use crate::types::{UnixMillis, now_ms};
 use command::{Command, Enqueued, Outcome};
 use query::{Cursor, TaskFilter, TaskPage};
+use machine::QueueMachine;
 use store::{QueueStore, StoreError};
 use task::{NewTask, Task};
 
@@ -63,6 +69,9 @@ pub enum Message {
     },
     /// Counts; answered [`QueueReply::Stats`].
     Stats,
+    /// When the first waiting task is due, as the asked replica has it, which may lag; answered
+    /// [`QueueReply::Due`].
+    Due,
 }
 
 /// An answer of the queue actor.
@@ -78,6 +87,8 @@ pub enum QueueReply {
     Stats(Stats),
     /// The disk would not; nothing was changed.
     Failed(String),
+    /// To [`Message::Due`]: when, or that none waits.
+    Due(Option<UnixMillis>),
 }
 
 impl Wire for Message {
@@ -91,6 +102,7 @@ impl Wire for Message {
             Message::Get { .. } => "get",
             Message::List { .. } => "list",
             Message::Stats => "stats",
+            Message::Due => "due",
         }
     }
 
@@ -105,7 +117,8 @@ impl Wire for Message {
             QueueReply::Applied(_)
             | QueueReply::Task(_)
             | QueueReply::Page(_)
-            | QueueReply::Stats(_) => "ok",
+            | QueueReply::Stats(_)
+            | QueueReply::Due(_) => "ok",
             QueueReply::Failed(_) => "failed",
         }
     }
@@ -122,89 +135,52 @@ pub async fn enqueue(
     tasks: Vec<NewTask>,
 ) -> Result<Vec<Enqueued>, CallError> {
     let command = Command::Enqueue { tasks, limit: TASK_LIMIT };
-    match cluster.call(scope, To::Any, Message::Apply(command)).await? {
+    match cluster.command(scope, Message::Apply(command)).await? {
         QueueReply::Applied(Outcome::Enqueued { results }) => Ok(results),
         _ => Err(CallError::Overload),
     }
 }
 
-/// The state machine with the index that the committer asks for.
-struct Indexed {
-    store: Arc<QueueStore>,
-    applied: u64,
+/// What is replicated.
+pub type Machine = Told<QueueMachine>;
+
+/// The group of the queue's replicas.
+#[derive(Clone, Debug)]
+pub struct Group;
+
+impl talk::Group for Group {
+    const NAME: &'static str = "queue";
+    const ROLE: &'static str = "queue_replica";
 }
 
-impl Machine for Indexed {
-    type Command = Command;
-    type Outcome = Outcome;
-    type Error = StoreError;
+/// Where the actor finds the store of the machine that its replica has open.
+pub type Stores = Arc<Mutex<Weak<QueueStore>>>;
 
-    fn applied(&self) -> u64 {
-        self.applied
-    }
-
-    fn apply(&mut self, first: u64, commands: &[Command]) -> Result<Vec<Outcome>, StoreError> {
-        let outcomes = self.store.apply_batch(first, commands)?;
-        self.applied = first - 1 + commands.len() as u64;
-        Ok(outcomes)
-    }
-
-    fn is_harmless(_: &StoreError) -> bool {
-        false // redb wants to be opened again after any failed write
-    }
+/// Opens the queue in this file, tells where its store is, and wakes the workers by `changed` when
+/// something was applied.
+///
+/// # Errors
+/// When the file cannot be opened.
+pub fn open(path: &Path, stores: &Stores, changed: &Arc<Notify>) -> Result<Machine, StoreError> {
+    let (machine, changed) = (QueueMachine::open(path)?, changed.clone());
+    *stores.lock().expect("no panic while it is held") = Arc::downgrade(machine.store());
+    Ok(Told { machine, tell: Box::new(move || changed.notify_waiters()) })
 }
 
-/// The service: where its file is, and what outlives a restart of the actor.
+/// The service: where its replica and its store are.
 #[derive(Clone)]
 pub struct Queue {
-    path: PathBuf,
-    turn: Turn,
-    changed: Arc<Notify>,
-}
-
-impl Queue {
-    /// A queue service over this file; `changed` wakes the workers when there may be work.
-    pub fn new(path: PathBuf, changed: Arc<Notify>) -> Self {
-        Queue { path, turn: Turn::default(), changed }
-    }
-
-    fn submit(&self, state: &State, command: Command, reply: Reply<Message>) {
-        let wakes = may_bring_work(&command).then(|| self.changed.clone());
-        state.committer.submit(command, move |result| {
-            match result {
-                Ok(outcome) => reply.send(QueueReply::Applied(outcome)),
-                Err(CommitError::Overload) => reply.refuse(Nack::Overload),
-                Err(CommitError::Harmless(why)) => reply.send(QueueReply::Failed(why)),
-            }
-            if let Some(changed) = wakes {
-                changed.notify_waiters();
-            }
-        });
-    }
-}
-
-/// Whether a worker may find a task after this command. A lease must not count: workers that wake
-/// each other by asking would never rest.
-fn may_bring_work(command: &Command) -> bool {
-    match command {
-        Command::Enqueue { .. }
-        | Command::Fail { .. }
-        | Command::Release { .. }
-        | Command::Retry { .. }
-        | Command::SetStatus { .. }
-        | Command::WorkerDied { .. } => true,
-        Command::Lease { .. }
-        | Command::Renew { .. }
-        | Command::Complete { .. }
-        | Command::Cancel { .. }
-        | Command::ExpireLeases { .. }
-        | Command::Purge { .. } => false,
-    }
+    /// The own replica.
+    pub slot: Slot<Machine>,
+    /// Its store.
+    pub stores: Stores,
+    /// Told whether the replica leads.
+    pub leads: Leads,
 }
 
 /// What the actor holds while it runs.
 pub struct State {
-    committer: Committer<Indexed>,
+    replica: Replica<Machine>,
     store: Arc<QueueStore>,
 }
 
@@ -214,16 +190,9 @@ impl Service for Queue {
     const TICK: Option<Duration> = Some(Duration::from_secs(1));
 
     async fn start(&self, cx: &mut Context) -> Result<State, ActorError> {
-        let path = self.path.clone();
-        let (tx, rx) = tokio::sync::oneshot::channel();
-        let open = move || -> Result<Indexed, StoreError> {
-            let store = Arc::new(QueueStore::open(&path)?);
-            let applied = store.applied_index()?;
-            let _ = tx.send(store.clone());
-            Ok(Indexed { store, applied })
-        };
-        let committer = Committer::start(&self.turn, cx.fail(), open, || ()).await?;
-        Ok(State { committer, store: rx.await? })
+        let replica = replicated::begin::<Message, _>(cx, &self.slot, &self.leads).await?;
+        let store = self.stores.lock().expect("no panic while it is held").upgrade();
+        Ok(State { replica, store: store.ok_or("the replica has closed its store")? })
     }
 
     async fn handle(
@@ -234,7 +203,10 @@ impl Service for Queue {
     ) -> Result<(), ActorError> {
         let reply = call.reply;
         match call.request {
-            Message::Apply(command) => self.submit(state, command, reply),
+            Message::Apply(command) => {
+                let command = Keyed { key: call.key, command };
+                replicated::submit(&state.replica, command, reply, QueueReply::Applied);
+            }
             Message::Get { id } => {
                 read(cx, state, reply, move |s| Ok(QueueReply::Task(s.get(&id)?)));
             }
@@ -243,27 +215,39 @@ impl Service for Queue {
                 read(cx, state, reply, move |s| Ok(QueueReply::Page(list(s)?)));
             }
             Message::Stats => read(cx, state, reply, |s| Ok(QueueReply::Stats(s.stats()?))),
+            Message::Due => match state.store.first_due() {
+                Ok(due) => reply.send(QueueReply::Due(due)),
+                Err(error) => reply.send(QueueReply::Failed(error.to_string())),
+            },
         }
         Ok(())
     }
 
+    /// Proposes only what has something to do: an idle queue writes nothing.
     async fn tick(&self, _cx: &mut Context, state: &mut State) -> Result<(), ActorError> {
-        let now = now_ms();
-        let before = now.saturating_sub(KEEP_FINISHED.as_millis() as u64);
-        let changed = self.changed.clone();
-        state.committer.submit(Command::ExpireLeases { now_ms: now }, move |result| {
-            if matches!(result, Ok(Outcome::TakenBack { waiting: 1.., .. })) {
-                changed.notify_waiters();
-            }
-        }); // QUEUE-2
-        let purge = Command::Purge { finished_before_ms: before, keep: KEEP_AT_MOST };
-        state.committer.submit(purge, |_| ());
+        if !*self.leads.borrow() {
+            return Ok(());
+        }
+        let now_ms = now_ms();
+        let finished_before_ms = now_ms.saturating_sub(KEEP_FINISHED.as_millis() as u64);
+        if state.store.has_overdue_lease(now_ms)? {
+            propose(state, &Command::ExpireLeases { now_ms }); // QUEUE-2
+        }
+        if state.store.has_old(finished_before_ms, KEEP_AT_MOST)? {
+            propose(state, &Command::Purge { finished_before_ms, keep: KEEP_AT_MOST });
+        }
         Ok(())
     }
 
     fn observe(&self, state: &State) -> serde_json::Value {
-        serde_json::json!({ "commands_waiting": state.committer.waiting() })
+        serde_json::json!({ "commands_waiting": state.replica.waiting() })
     }
+}
+
+/// Hands in a command whose outcome nobody waits for: it is proposed again at the next tick.
+fn propose(state: &State, command: &Command) {
+    let body = bincode::serialize(command).expect("plain data always encodes");
+    state.replica.submit(Item { key: 0, body: body.into() }, |_| ());
 }
 
 fn read(
@@ -273,12 +257,11 @@ fn read(
     ask: impl FnOnce(&QueueStore) -> Result<QueueReply, StoreError> + Send + 'static,
 ) {
     let store = state.store.clone();
-    cx.spawn(async move {
-        let asked = tokio::task::spawn_blocking(move || ask(&store)).await;
-        match asked {
-            Ok(Ok(answer)) => reply.send(answer),
-            Ok(Err(error)) => reply.send(QueueReply::Failed(error.to_string())),
-            Err(_) => {} // panicked: the dropped port says so
-        }
+    replicated::read(cx, &state.replica, reply, move |reply| {
+        let answer = move || match ask(&store) {
+            Ok(answer) => reply.send(answer),
+            Err(error) => reply.send(QueueReply::Failed(error.to_string())),
+        };
+        drop(tokio::task::spawn_blocking(answer)); // should it panic, the dropped port says so
     });
 }

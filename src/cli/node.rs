@@ -60,6 +60,9 @@ pub struct NodeArgs {
     /// service below its count is told in the events and by `status`.
     #[arg(long, value_delimiter = ',', value_parser = parse_scale)]
     wanted: Vec<(Service, usize)>,
+    /// Found a new group of these services although there was one: after a loss of all its replicas.
+    #[arg(long, value_delimiter = ',')]
+    found_anew: Vec<Service>,
     /// End when the process that started this one ends.
     #[arg(long, hide = true)]
     follow_parent: bool,
@@ -129,6 +132,7 @@ fn options(args: NodeArgs) -> Result<NodeOptions, Failure> {
         cluster_id,
         secret: secret(args.secret_file.as_ref())?,
         wanted: args.wanted.into_iter().collect(),
+        found_anew: args.found_anew,
         config,
     })
 }

@@ -6,7 +6,11 @@ use std::time::Duration;
 use super::Failure;
 use crate::actors::supervisor::ActorNode;
 use crate::cluster::MemberState;
+use crate::http::groups::GroupView;
 use crate::http::admin::{ClusterView, MemberView, all_running};
+
+/// A lag up to this is the normal one of a busy group.
+const LAG_SHOWN: u64 = 100;
 
 /// Arguments of `mocks3 status`.
 #[derive(clap::Args)]
@@ -17,7 +21,8 @@ use crate::http::admin::{ClusterView, MemberView, all_running};
 
 JSON: {\"members\": [{service, instance, node, pid, state (live|lost), http_url, s3_url, data_address,
   cluster_address, actors: [{name, state, restarts, last_end?, summary?, children?}], lost_cause?,
-  lag}], \"roles\": [{service, wanted, live}]}")]
+  lag}], \"roles\": [{service, wanted, live}], \"groups\": [{service, group, leader, term, voters,
+  learners, replicas: [{instance, id, applied, lag}], warning?}]}")]
 pub struct StatusArgs {
     /// A node's HTTP address [default: the first of 127.0.0.1:8081-8085 that answers].
     #[arg(long, env = "MOCKS3_URL")]
@@ -108,8 +113,31 @@ fn table(view: &ClusterView) -> String {
             member.lost_cause.clone().unwrap_or_else(|| actors(&member.actors))
         );
     }
+    for group in &view.groups {
+        let _ = writeln!(text, "{}", group_line(group));
+    }
     for role in view.roles.iter().filter(|role| role.live < role.wanted) {
         let _ = writeln!(text, "{}: only {} of {} run", role.service, role.live, role.wanted);
+    }
+    text
+}
+
+/// A group in a line, with what an operator should know below it.
+fn group_line(group: &GroupView) -> String {
+    let leader = group.leader.as_deref().unwrap_or("nobody");
+    let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    let mut text = format!(
+        "{:<20} led by {leader}, term {}, {}, {}",
+        format!("{} group", group.service.short()),
+        group.term,
+        count(group.voters.len(), "voter"),
+        count(group.learners.len(), "learner"),
+    );
+    for replica in group.replicas.iter().filter(|r| r.lag > LAG_SHOWN) {
+        let _ = write!(text, ", {} is {} entries behind", replica.instance, replica.lag);
+    }
+    if let Some(warning) = &group.warning {
+        let _ = write!(text, "\nwarning: {warning}");
     }
     text
 }

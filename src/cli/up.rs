@@ -47,6 +47,9 @@ pub struct UpArgs {
     /// mock-error instances take the next ones.
     #[arg(long, default_value_t = 8081, value_parser = clap::value_parser!(u16).range(PORT_BASES))]
     ports: u16,
+    /// Found a new group of these services although there was one: after a loss of all its replicas.
+    #[arg(long, value_delimiter = ',')]
+    found_anew: Vec<Service>,
     /// Configuration file, for all nodes.
     #[arg(long, env = "MOCKS3_CONFIG")]
     config: Option<PathBuf>,

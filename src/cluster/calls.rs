@@ -34,6 +34,8 @@ pub enum To<'a> {
     Any,
     /// The actor of the role on this instance.
     Instance(&'a str),
+    /// The actor of the role that leads, or says that it does: it refuses where it does not.
+    Leader,
 }
 
 /// Why a call gave no reply.
@@ -76,6 +78,11 @@ impl CallError {
             CallError::Refused(_) => "refused",
         }
     }
+}
+
+/// The group of those actors of a role that lead.
+pub fn leader_group(role: &str) -> String {
+    format!("{role}!leader")
 }
 
 /// The group of a role on one instance.
@@ -164,6 +171,33 @@ impl Cluster {
             return Err(CallError::TooLarge(size)); // CALL-2
         }
         let target = self.find::<M>(to)?;
+        self.deliver(scope, target, key, message, size).await
+    }
+
+    pub(super) async fn send_to<M: Wire>(
+        &self,
+        scope: &Scope,
+        target: ActorCell,
+        key: u128,
+        message: M,
+    ) -> Result<M::Reply, CallError> {
+        let timer = CallTimer::begin(M::ROLE, message.kind());
+        let result = match codec::encoded_size(&message) {
+            size if size > MESSAGE_LIMIT => Err(CallError::TooLarge(size)), // CALL-2
+            size => self.deliver(scope, target, key, message, size).await,
+        };
+        timer.end(result.as_ref().map_or_else(CallError::name, M::outcome));
+        result
+    }
+
+    async fn deliver<M: Wire>(
+        &self,
+        scope: &Scope,
+        target: ActorCell,
+        key: u128,
+        message: M,
+        size: u64,
+    ) -> Result<M::Reply, CallError> {
         let _credit = self.credit(&target, size, scope).await?;
         let remaining = scope.remaining();
         if remaining.is_zero() {
@@ -181,17 +215,21 @@ impl Cluster {
     }
 
     fn find<M: Wire>(&self, to: To<'_>) -> Result<ActorCell, CallError> {
-        let group = match to {
-            To::Any => M::ROLE.to_owned(),
-            To::Instance(instance) => instance_group(M::ROLE, instance),
-        };
-        let members = ractor::pg::get_members(&group);
-        if let Some(local) = members.iter().find(|m| m.get_id().is_local()) {
-            return Ok(local.clone());
+        let group = group_of(M::ROLE, to);
+        self.targets(&group).into_iter().next().ok_or(CallError::NoMember(group))
+    }
+
+    /// All who could serve a call, in the order in which they should be asked: a local one first,
+    /// then the others in turn.
+    pub(super) fn targets(&self, group: &str) -> Vec<ActorCell> {
+        let mut members = ractor::pg::get_members(&group.to_owned());
+        if !members.is_empty() {
+            let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed);
+            let first = turn % members.len();
+            members.rotate_left(first);
         }
-        let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed);
-        let index = turn.checked_rem(members.len()).unwrap_or(0);
-        members.into_iter().nth(index).ok_or(CallError::NoMember(group))
+        members.sort_by_key(|m| !m.get_id().is_local()); // stable
+        members
     }
 
     /// Waits until the target may take `size` more bytes (CALL-3).
@@ -218,13 +256,24 @@ impl Cluster {
     }
 }
 
+/// The process group in which the targets of a call are found.
+pub(super) fn group_of(role: &str, to: To<'_>) -> String {
+    match to {
+        To::Any => role.to_owned(),
+        To::Instance(instance) => instance_group(role, instance),
+        To::Leader => leader_group(role),
+    }
+}
+
 fn from_nack(nack: Nack) -> CallError {
     match nack {
         Nack::Overload => CallError::Overload,
         Nack::Dropped => CallError::Dropped,
         Nack::TooLarge => CallError::TooLarge(0),
-        Nack::Decode | Nack::Version | Nack::Deadline | Nack::Unavailable(_) => {
-            CallError::Refused(nack)
-        }
+        Nack::Decode
+        | Nack::Version
+        | Nack::Deadline
+        | Nack::Unavailable(_)
+        | Nack::NotLeader(_) => CallError::Refused(nack),
     }
 }

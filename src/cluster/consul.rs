@@ -5,11 +5,15 @@
 //!
 //! - `CONSUL-1` a node that ended without a word leaves the catalogue by its TTL check;
 //! - `CONSUL-2` every loop here waits after an error and ends with the node;
+//! - `CONSUL-4` of two that would found a group the first in Consul's key-value store may; members
+//!   write their group there at each registration, so that one that finds nothing waits for
+//!   [`SILENCE`], in which all that Consul has forgotten have registered again;
 //! - `CONSUL-3` every request is in the metrics of calls, callee `consul`. A `watch` takes as long as
 //!   nothing changes, up to [`QUERY_WAIT`].
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::json;
@@ -25,6 +29,8 @@ const TTL: &str = "10s";
 const RENEW: Duration = Duration::from_secs(3);
 /// The wait after an error.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long a registered node waits for the word of others before it may found.
+const SILENCE: Duration = Duration::from_secs(6);
 /// How long a blocking query may hang.
 const QUERY_WAIT: Duration = Duration::from_secs(30);
 const CALL_LIMIT: Duration = Duration::from_secs(5);
@@ -35,6 +41,9 @@ pub struct Consul {
     client: reqwest::Client,
     url: String,
     own: MemberInfo,
+    known: Arc<dyn Groups>,
+    /// Since when this node is registered without a break.
+    registered: Arc<Mutex<Option<Instant>>>,
 }
 
 /// One row of `/v1/health/service/{name}`.
@@ -56,9 +65,14 @@ impl Consul {
     ///
     /// # Errors
     /// When no HTTP client can be made.
-    pub fn new(address: &str, own: MemberInfo) -> Result<Self, reqwest::Error> {
+    pub fn new(
+        address: &str,
+        own: MemberInfo,
+        known: Arc<dyn Groups>,
+    ) -> Result<Self, reqwest::Error> {
         let client = reqwest::Client::builder().no_proxy().connect_timeout(CALL_LIMIT).build()?;
-        Ok(Consul { client, url: format!("http://{address}"), own })
+        let url = format!("http://{address}");
+        Ok(Consul { client, url, own, known, registered: Arc::default() })
     }
 
     /// Registers, keeps the registration alive and feeds peers into the dialler until `stop`; then
@@ -92,6 +106,7 @@ impl Consul {
                 Err(error) => tracing::warn!(%error, "Consul does not answer as expected"),
             }
             known = result.is_ok();
+            self.note(known);
             tokio::time::sleep(if known { RENEW } else { RETRY }).await;
         }
     }
@@ -123,7 +138,52 @@ impl Consul {
             });
             self.put("register", "/v1/agent/service/register", Some(body)).await?;
         }
+        self.assert_groups().await
+    }
+
+    /// Writes down the groups that this node knows of, where nothing is written (CONSUL-4).
+    async fn assert_groups(&self) -> Result<(), reqwest::Error> {
+        for (service, group) in self.known.all() {
+            self.claim(service, &format!("{group:032x}")).await?;
+        }
         Ok(())
+    }
+
+    fn note(&self, registered: bool) {
+        let mut since = self.registered.lock().expect("no panic while it is held");
+        *since = registered.then(|| since.unwrap_or_else(Instant::now));
+    }
+
+    /// Whether a replica of this id may found the group of a service, as far as Consul knows
+    /// (CONSUL-4).
+    ///
+    /// # Errors
+    /// The text says why not.
+    pub async fn may_found(&self, service: Service, founder: u128) -> Result<(), String> {
+        let since = *self.registered.lock().expect("no panic while it is held");
+        if since.is_none_or(|since| since.elapsed() < SILENCE) {
+            return Err("members that Consul has forgotten may still register".into());
+        }
+        let mine = format!("{founder:032x}");
+        self.claim(service, &mine).await.map_err(|e| e.to_string())?;
+        let found = self.claimed(service).await.map_err(|e| e.to_string())?;
+        match found == mine {
+            true => Ok(()),
+            false => Err(format!("Consul knows of a group or its founder: {found}")),
+        }
+    }
+
+    /// Writes a key that is not there yet: compare-and-set against nothing.
+    async fn claim(&self, service: Service, value: &str) -> Result<(), reqwest::Error> {
+        let url = format!("{}{}?cas=0", self.url, key(service));
+        let request = self.client.put(url).timeout(CALL_LIMIT).body(value.to_owned());
+        timed("claim", async { request.send().await?.error_for_status().map(drop) }).await
+    }
+
+    async fn claimed(&self, service: Service) -> Result<String, reqwest::Error> {
+        let url = format!("{}{}?raw=true", self.url, key(service));
+        let request = self.client.get(url).timeout(CALL_LIMIT);
+        timed("claimed", async { request.send().await?.error_for_status()?.text().await }).await
     }
 
     /// Fails when Consul has forgotten us: then we register again.
@@ -189,6 +249,17 @@ impl Consul {
         }
         Ok((next, addresses))
     }
+}
+
+/// The key under which the group of a service is written down.
+fn key(service: Service) -> String {
+    format!("/v1/kv/mocks3/groups/{}", service.short())
+}
+
+/// The groups of replicas that a node has heard of.
+pub trait Groups: Send + Sync {
+    /// Their ids, one a service.
+    fn all(&self) -> BTreeMap<Service, u128>;
 }
 
 /// Counts a request (CONSUL-3).

@@ -53,12 +53,17 @@ pub enum Nack {
     /// Too much work in flight; this request was not begun.
     #[error("overloaded")]
     Overload,
-    /// The reply exceeded the message limit; the work was done.
-    #[error("reply exceeded the message limit")]
+    /// The reply exceeded the message limit, and the work was done; or the request exceeds what the
+    /// role's log takes, and it was not begun.
+    #[error("message exceeds the limit")]
     TooLarge,
     /// The actor is not ready (starting or stopping); the work was not begun.
     #[error("unavailable: {0}")]
     Unavailable(String),
+    /// The actor is one of several and not the one that takes this; the work was not begun. The
+    /// instance that does, where that is known.
+    #[error("not the leader")]
+    NotLeader(Option<String>),
 }
 
 /// What a caller gets back through the envelope.

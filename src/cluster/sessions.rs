@@ -140,6 +140,11 @@ impl Sessions {
         }
     }
 
+    /// Whether every address that is known was called.
+    pub fn are_settled(&self) -> bool {
+        lock(&self.core.dial).settled()
+    }
+
     /// Adds addresses to call (from Consul or another directory).
     pub fn add_addresses(&self, addresses: impl IntoIterator<Item = String>) {
         lock(&self.core.dial).add(addresses);

@@ -14,11 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::calls::{Cluster, instance_group};
+use super::calls::{Cluster, instance_group, leader_group};
 use super::envelope::{Answer, Crash, Env, Meta, Nack, Wire};
 use super::scope::Scope;
 
@@ -133,6 +133,7 @@ impl Drop for InFlight {
 
 /// What an actor has at hand besides its state.
 pub struct Context {
+    myself: ActorCell,
     cluster: Cluster,
     tasks: JoinSet<()>,
     in_flight: Arc<AtomicUsize>,
@@ -149,6 +150,15 @@ impl Context {
     pub fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         while self.tasks.try_join_next().is_some() {} // forget the finished ones
         self.tasks.spawn(task);
+    }
+
+    /// A handle by which a task of this actor says whether the actor leads those of its role.
+    pub fn lead<M: Wire>(&self) -> impl Fn(bool) + Send + Sync + 'static {
+        let (myself, group) = (self.myself.clone(), leader_group(M::ROLE));
+        move |leads| match leads {
+            true => ractor::pg::join(group.clone(), vec![myself.clone()]),
+            false => ractor::pg::leave(group.clone(), vec![myself.clone()]),
+        }
     }
 
     /// A handle with which a task of this actor can make the actor end and restart from disk.
@@ -228,6 +238,7 @@ impl<S: Service> Actor for Shell<S> {
             let _ = to_self.cast(Env::Fail(why)); // already ended: nothing to end
         }));
         let mut cx = Context {
+            myself: myself.get_cell(),
             cluster: self.cluster.clone(),
             tasks: JoinSet::new(),
             in_flight: Arc::new(AtomicUsize::new(0)),

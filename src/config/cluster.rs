@@ -4,12 +4,22 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::units::Span;
+
 /// The cluster.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cluster {
+    /// How long a replica may be away before another one takes its place.
+    pub remove_after: Span,
     /// TLS between nodes.
     pub tls: Tls,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Cluster { remove_after: Span::secs(600), tls: Tls::default() }
+    }
 }
 
 /// TLS between nodes: all three files, or none.

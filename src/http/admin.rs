@@ -14,6 +14,7 @@ use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use super::error::ApiError;
+use super::groups::{self, GroupView};
 use super::json::input::check_range;
 use super::json::{Api, Gate, Operation, Params, ParamsInput};
 use crate::actors::census::{self, Wanted};
@@ -68,7 +69,7 @@ pub struct MemberView {
     /// Why it was lost, where it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost_cause: Option<String>,
-    /// Entries that its replica is behind; 0 while every group has one member.
+    /// Entries of the log that its replica is behind, where it has one.
     pub lag: u64,
 }
 
@@ -80,6 +81,9 @@ pub struct ClusterView {
     /// How many instances of each service run, and how many should, where that was said.
     #[serde(default)]
     pub roles: Vec<RoleView>,
+    /// How the replicas of each group stand, as in `GET /api/v1/groups`.
+    #[serde(default)]
+    pub groups: Vec<GroupView>,
 }
 
 /// One service in `GET /api/v1/cluster`.
@@ -112,7 +116,7 @@ pub fn api(admin: Admin) -> Api {
         .answer::<ClusterView>(
             StatusCode::OK,
             "the members",
-            ClusterView { members: Vec::new(), roles: Vec::new() },
+            ClusterView { members: Vec::new(), roles: Vec::new(), groups: Vec::new() },
         );
     let tree = Operation::get("/api/v1/actors")
         .about("The actor tree of every node")
@@ -127,6 +131,7 @@ pub fn api(admin: Admin) -> Api {
         .at(members, cluster)
         .at(tree, actors)
         .at(log, events)
+        .at(groups::operation(), groups::handle)
         .with_state(admin)
 }
 
@@ -226,15 +231,26 @@ async fn cluster(State(admin): State<Admin>) -> Json<ClusterView> {
             view(info, (state, lost_cause), actors)
         }
     });
-    let nested = futures::future::join_all(views).await;
+    let (nested, groups) = tokio::join!(
+        futures::future::join_all(views),
+        groups::groups(&admin.cluster, false)
+    );
     let mut members: Vec<MemberView> = nested.into_iter().flatten().collect();
+    for group in &groups {
+        for replica in &group.replicas {
+            let of = |m: &&mut MemberView| {
+                m.service == group.service && m.instance == replica.instance
+            };
+            members.iter_mut().filter(of).for_each(|m| m.lag = replica.lag);
+        }
+    }
     members.sort_by(|a, b| (a.service, &a.instance).cmp(&(b.service, &b.instance)));
     let role = |(service, wanted): (&Service, &usize)| RoleView {
         service: *service,
         wanted: *wanted,
         live: census::live(&admin.cluster, *service),
     };
-    Json(ClusterView { members, roles: admin.wanted.iter().map(role).collect() })
+    Json(ClusterView { members, roles: admin.wanted.iter().map(role).collect(), groups })
 }
 
 /// One row per service of the node.

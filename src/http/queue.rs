@@ -28,7 +28,7 @@ use super::json::{Api, CALL_LIMIT, Done, JsonEnv, Operation, RequestScope};
 use crate::actors::queue_worker::command::{Command, Enqueued, Outcome};
 use crate::actors::queue_worker::task::NewTask;
 use crate::actors::queue_worker::{Message, QueueReply, TASK_LIMIT};
-use crate::cluster::To;
+use crate::cluster::Scope;
 use crate::types::Service;
 use model::{NewDeleteTask, NewSaveTask, NewTaskRequest, StatusDone, StatusRequest, TaskDone};
 use view::{DeleteTask, Figures, SaveTask, TaskList, TaskView};
@@ -158,21 +158,25 @@ fn workers_api() -> Api<QueueEnv> {
 }
 
 impl QueueEnv {
-    /// Asks the queue actor.
+    /// Asks the queue.
     async fn ask(&self, scope: RequestScope, message: Message) -> Result<QueueReply, ApiError> {
-        let scope = scope.with(CALL_LIMIT).within(self.json.objects.settings.metadata_timeout);
-        match self.json.objects.cluster.call(&scope, To::Any, message).await? {
+        match self.json.objects.cluster.question(&self.limit(scope), message).await? {
             QueueReply::Failed(why) => Err(ApiError::overload(why)),
             reply => Ok(reply),
         }
     }
 
     async fn apply(&self, scope: RequestScope, command: Command) -> Result<Outcome, ApiError> {
-        match self.ask(scope, Message::Apply(command)).await? {
+        let (scope, command) = (self.limit(scope), Message::Apply(command));
+        match self.json.objects.cluster.command(&scope, command).await? {
             QueueReply::Applied(Outcome::Refused(refused)) => Err(refused.into()),
             QueueReply::Applied(outcome) => Ok(outcome),
             _ => Err(unexpected()),
         }
+    }
+
+    fn limit(&self, scope: RequestScope) -> Scope {
+        scope.with(CALL_LIMIT).within(self.json.objects.settings.metadata_timeout)
     }
 
     /// Hands a task in; false where it was known (QAPI-1).

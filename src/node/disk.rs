@@ -1,5 +1,6 @@
 //! A node's place on disk: who it is, which format it has, and the lock that keeps it alone there.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
@@ -66,6 +67,9 @@ pub struct Identity {
     pub services: Vec<Service>,
     /// The cluster that it belongs to, in hex; empty while it does not know.
     pub cluster_id: String,
+    /// The groups of replicas that it has heard of, in hex.
+    #[serde(default)]
+    pub groups: BTreeMap<Service, String>,
 }
 
 /// A node's directory, locked for this process.
@@ -94,7 +98,13 @@ impl NodeDisk {
                 let first = services.first().copied().unwrap_or(Service::Storage);
                 let instance = instance.map_or_else(|| new_instance_id(first), ToOwned::to_owned);
                 let services = services.to_vec();
-                Identity { format: FORMAT, instance, services, cluster_id: String::new() }
+                Identity {
+                    format: FORMAT,
+                    instance,
+                    services,
+                    cluster_id: String::new(),
+                    groups: BTreeMap::new(),
+                }
             }
         };
         let disk = NodeDisk { dir: dir.to_owned(), identity, _lock: lock };
@@ -126,6 +136,22 @@ impl NodeDisk {
             });
         }
         self.identity.cluster_id = format!("{id:032x}");
+        self.save()
+    }
+
+    /// The groups of replicas that the node has heard of.
+    pub fn groups(&self) -> BTreeMap<Service, u128> {
+        let id = |text: &String| u128::from_str_radix(text, 16).ok();
+        let rows = self.identity.groups.iter();
+        rows.filter_map(|(service, text)| Some((*service, id(text)?))).collect()
+    }
+
+    /// Keeps the group of a service.
+    ///
+    /// # Errors
+    /// When the disk will not.
+    pub fn set_group(&mut self, service: Service, id: u128) -> Result<(), DiskError> {
+        self.identity.groups.insert(service, format!("{id:032x}"));
         self.save()
     }
 

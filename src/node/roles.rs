@@ -13,11 +13,13 @@ use tokio::sync::Notify;
 use tower::ServiceExt;
 
 use super::disk::NodeDisk;
+use super::founding::Founding;
 use crate::actors::census::Wanted;
 use crate::actors::figures;
 use crate::actors::member::Root;
 use crate::actors::metadata::{self, Metadata};
-use crate::actors::queue_worker::{Queue, worker, worker::WorkerCell};
+use crate::actors::queue_worker::{self, Queue, worker, worker::WorkerCell};
+use crate::actors::replicated::Leads;
 use crate::actors::storage_node::{self, StorageNode, store};
 use crate::actors::supervisor::restart::{Limits, Strategy};
 use crate::actors::supervisor::{ChildSpec, SupervisorSpec};
@@ -33,6 +35,9 @@ use crate::http::queue::{QueueEnv, WorkerHandle};
 use crate::http::{self, Handler, admin, s3};
 use crate::metrics;
 use crate::objects::Env;
+use crate::replica::actor::{Home, ReplicaActor, Slot};
+use crate::replica::images::ImagePlane;
+use crate::replica::{Machine, Settings, Synced, talk};
 use crate::types::Service;
 
 /// What the roles are built from.
@@ -53,6 +58,10 @@ pub struct Parts {
     pub desk: Arc<Desk>,
     /// How many instances of each service there should be.
     pub wanted: Arc<Wanted>,
+    /// Who may found a group of replicas.
+    pub founding: Arc<Founding>,
+    /// How images of replicas come and go, where the node has any.
+    pub images: Option<Arc<ImagePlane>>,
     /// The data plane of third parties, where the node runs that service.
     pub outside: Option<Outside>,
 }
@@ -146,17 +155,60 @@ fn storage_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
     Ok(parts.role(Service::Storage, Strategy::OneForOne, children))
 }
 
+/// Where the replica of one service lives, and where it is found.
+fn home<M: Machine>(
+    service: Service,
+    parts: &Parts,
+    open: impl Fn() -> Result<M, String> + Send + Sync + 'static,
+) -> anyhow::Result<(Home<M>, Slot<M>)> {
+    let images = parts.images.clone().context("a node with replicas needs their data plane")?;
+    let slot: Slot<M> = Arc::default();
+    let home = Home {
+        dir: parts.subdir(service.short())?,
+        open: Box::new(open),
+        slot: slot.clone(),
+        images,
+        settings: Settings::default(),
+        service,
+        expect: parts.wanted.get(&service).copied().unwrap_or(1),
+        may_found: parts.founding.asked_for(service),
+        known: parts.founding.known.clone(),
+        synced: Synced::Always,
+        remove_after: parts.config.cluster.remove_after.0,
+        events: parts.events.clone(),
+    };
+    Ok((home, slot))
+}
+
+/// The actor of a replica.
+fn replica<G: talk::Group, M: Machine>(parts: &Parts, home: Home<M>) -> ChildSpec {
+    let actor = ReplicaActor::<G, M>::new(home);
+    ChildSpec::service("replica", &parts.cluster, move || actor.clone())
+}
+
 fn metadata_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
-    let outbox = Arc::new(Notify::new());
-    let (path, durability) =
-        (parts.subdir("metadata")?.join("meta.db"), parts.config.metadata.durability);
-    let service = Metadata::new(path, outbox.clone()).durable(durability);
-    let cluster = parts.cluster.clone();
-    let relay =
-        move || -> task::Work { Box::pin(metadata::relay::run(cluster.clone(), outbox.clone())) };
-    let cluster = parts.cluster.clone();
-    let forget = move || -> task::Work { Box::pin(metadata::forget::run(cluster.clone())) };
+    let (outbox, leads) = (Arc::new(Notify::new()), Leads::default());
+    let path = parts.subdir("metadata")?.join("meta.db");
+    let of = (path.clone(), outbox.clone());
+    let open = move || metadata::open(&of.0, &of.1).map_err(|e| full_text(&e));
+    let (mut home, slot) = home(Service::Metadata, parts, open)?;
+    home.synced = match parts.config.metadata.durability {
+        Durability::Fsync => Synced::Always,
+        Durability::Os => Synced::Never,
+    };
+    let service = Metadata { path, slot, leads: leads.clone() };
+    let of = (parts.cluster.clone(), outbox, leads.clone());
+    let relay = move || -> task::Work {
+        let (cluster, outbox, leads) = of.clone();
+        Box::pin(metadata::relay::run(cluster, outbox, leads))
+    };
+    let of = (parts.cluster.clone(), leads);
+    let forget = move || -> task::Work {
+        let (cluster, leads) = of.clone();
+        Box::pin(metadata::forget::run(cluster, leads))
+    };
     let children = vec![
+        replica::<metadata::Group, _>(parts, home),
         ChildSpec::service("metadata", &parts.cluster, move || service.clone()),
         task::child("relay", relay),
         task::child("forget", forget),
@@ -166,9 +218,16 @@ fn metadata_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
 }
 
 fn queue_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
-    let changed = Arc::new(Notify::new());
-    let service = Queue::new(parts.subdir("queue")?.join("queue.redb"), changed.clone());
-    let mut children = vec![ChildSpec::service("queue", &parts.cluster, move || service.clone())];
+    let (changed, stores) = (Arc::new(Notify::new()), queue_worker::Stores::default());
+    let path = parts.subdir("queue")?.join("queue.redb");
+    let of = (path, stores.clone(), changed.clone());
+    let open = move || queue_worker::open(&of.0, &of.1, &of.2).map_err(|e| full_text(&e));
+    let (home, slot) = home(Service::Queue, parts, open)?;
+    let service = Queue { slot, stores, leads: Leads::default() };
+    let mut children = vec![
+        replica::<queue_worker::Group, _>(parts, home),
+        ChildSpec::service("queue", &parts.cluster, move || service.clone()),
+    ];
     let executor: Arc<dyn worker::Executor> =
         Arc::new(crate::objects::tasks::TaskExecutor::new(parts.env.clone()));
     for (n, (name, cell)) in (1..).zip(&parts.workers) {
@@ -185,6 +244,12 @@ fn queue_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
     }
     children.push(parts.figures(figures::queue));
     Ok(parts.role(Service::Queue, Strategy::OneForOne, children))
+}
+
+/// An error with its causes.
+fn full_text(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// What serves the HTTP port of one service.

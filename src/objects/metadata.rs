@@ -1,25 +1,19 @@
-//! Questions and commands to metadata, with the retries that they may have.
+//! Questions and commands to metadata.
 //!
-//! Used by every flow. Each attempt goes to any live metadata actor; commands are idempotent
-//! (COMMAND-2), so that one whose fate is unknown may be sent again.
+//! Used by every flow. Who is asked, and how often, is `cluster/ask.rs`'s.
 //!
 //! - `META-CALL-1` an answer or an error comes within `metadata_timeout`;
 //! - `META-CALL-2` [`ApplyError::Unknown`] is said exactly where a command may have been applied
 //!   and no answer came.
 
-use std::time::Duration;
-
 use crate::actors::metadata::command::{Applied, Command};
 use crate::actors::metadata::model::Refused;
 use crate::actors::metadata::query::{BucketInfo, Query, QueryReply};
 use crate::actors::metadata::{Message, MetadataReply};
-use crate::cluster::{CallError, Scope, To};
+use crate::cluster::Scope;
 
 use super::Env;
 use super::error::{FlowError, Unavailable};
-
-/// How long is waited before the next attempt.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a command was not applied, or is not known to be.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -50,8 +44,8 @@ impl From<ApplyError> for FlowError {
 /// # Errors
 /// What metadata refused, or that it cannot be reached.
 pub async fn read(env: &Env, scope: &Scope, query: Query) -> Result<QueryReply, FlowError> {
-    let (reply, _) = call(env, scope, Message::Read(query)).await;
-    match reply? {
+    let scope = scope.within(env.settings.metadata_timeout);
+    match env.cluster.question(&scope, Message::Read(query)).await? {
         MetadataReply::Read(answer) => Ok(answer?),
         MetadataReply::Failed(why) => Err(Unavailable::Call(why).into()),
         MetadataReply::Applied(_) => Err(unexpected("a question was answered as a command")),
@@ -63,50 +57,15 @@ pub async fn read(env: &Env, scope: &Scope, query: Query) -> Result<QueryReply, 
 /// # Errors
 /// See [`ApplyError`].
 pub async fn apply(env: &Env, scope: &Scope, command: Command) -> Result<Applied, ApplyError> {
-    let (reply, maybe_done) = call(env, scope, Message::Apply(command)).await;
-    match reply {
+    let scope = scope.within(env.settings.metadata_timeout);
+    match env.cluster.command(&scope, Message::Apply(command)).await {
         Ok(MetadataReply::Applied(outcome)) => Ok(outcome?),
-        // "nothing was changed" speaks of this attempt; an earlier one may still have been applied
-        Ok(MetadataReply::Failed(why)) if !maybe_done => Err(ApplyError::NotDone(why)),
-        Ok(MetadataReply::Failed(why)) => Err(ApplyError::Unknown(why)),
+        Ok(MetadataReply::Failed(why)) => Err(ApplyError::NotDone(why)),
         Ok(MetadataReply::Read(_)) => {
             Err(ApplyError::Unknown("a command was answered as a question".into()))
         }
-        Err(error) if maybe_done => Err(ApplyError::Unknown(error.to_string())),
+        Err(error) if error.outcome_unknown() => Err(ApplyError::Unknown(error.to_string())),
         Err(error) => Err(ApplyError::NotDone(error.to_string())),
-    }
-}
-
-/// The attempts of one message; the flag says that one of them may have been served unheard.
-async fn call(
-    env: &Env,
-    scope: &Scope,
-    message: Message,
-) -> (Result<MetadataReply, CallError>, bool) {
-    let scope = scope.within(env.settings.metadata_timeout);
-    let mut maybe_done = false;
-    loop {
-        match env.cluster.call(&scope, To::Any, message.clone()).await {
-            Ok(reply) => return (Ok(reply), maybe_done),
-            Err(error) => {
-                maybe_done |= error.outcome_unknown();
-                if !worth_another(&error) || scope.remaining() <= PAUSE {
-                    return (Err(error), maybe_done);
-                }
-            }
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-}
-
-/// Whether another attempt may find what this one did not: a restarted actor, a reconnected peer.
-fn worth_another(error: &CallError) -> bool {
-    match error {
-        CallError::NoMember(_) | CallError::Dropped => true,
-        CallError::Overload
-        | CallError::Deadline
-        | CallError::TooLarge(_)
-        | CallError::Refused(_) => false,
     }
 }
 
@@ -121,17 +80,4 @@ pub fn unexpected(what: &str) -> FlowError {
 /// `AccessDenied`.
 pub fn check_owner(bucket: &BucketInfo, caller: &str) -> Result<(), FlowError> {
     if bucket.owner == caller { Ok(()) } else { Err(Refused::AccessDenied.into()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_errors_that_time_heals_are_tried_again() {
-        let again = [CallError::NoMember("metadata".into()), CallError::Dropped];
-        let never = [CallError::Overload, CallError::Deadline, CallError::TooLarge(1)];
-        assert!(again.iter().all(worth_another));
-        assert!(!never.iter().any(worth_another));
-    }
 }

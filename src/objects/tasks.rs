@@ -163,22 +163,20 @@ impl TaskExecutor {
     }
 
     async fn ask(&self, query: Query) -> Result<QueryReply, String> {
-        match self.metadata(metadata::Message::Read(query)).await? {
+        let asked = self.cluster.question(&Scope::new(CALL_LIMIT), metadata::Message::Read(query));
+        match asked.await.map_err(|e| e.to_string())? {
             MetadataReply::Read(Ok(reply)) => Ok(reply),
             other => Err(format!("unexpected answer {other:?}")),
         }
     }
 
     async fn apply(&self, command: Command) -> Result<Applied, String> {
-        match self.metadata(metadata::Message::Apply(command)).await? {
+        let command = metadata::Message::Apply(command);
+        let told = self.cluster.command(&Scope::new(CALL_LIMIT), command);
+        match told.await.map_err(|e| e.to_string())? {
             MetadataReply::Applied(Ok(applied)) => Ok(applied),
             other => Err(format!("unexpected answer {other:?}")),
         }
-    }
-
-    async fn metadata(&self, message: metadata::Message) -> Result<MetadataReply, String> {
-        let answer = self.cluster.call(&Scope::new(CALL_LIMIT), To::Any, message).await;
-        answer.map_err(|e| e.to_string())
     }
 }
 

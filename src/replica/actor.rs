@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::found::{Promise, founding};
+use super::found::{MayFound, Promise, founding};
 use super::group::{Replica, Settings, Setup};
 use super::images::ImagePlane;
-use super::log::LogStore;
+use super::known::KnownGroups;
+use super::log::{LogStore, Synced};
 use super::machine::{Exec, Machine};
 use super::steward::{ENDS, Leave, Steward};
 use super::talk::{ActorCarrier, Answer, Ask, Group, Message, Question, Standing};
@@ -62,6 +63,12 @@ pub struct Home<M: Machine> {
     pub service: Service,
     /// How many new replicas found a group together.
     pub expect: usize,
+    /// Whether a new one may found a group now, as far as the node can find out.
+    pub may_found: MayFound,
+    /// Told to which group the replica belongs.
+    pub known: Arc<KnownGroups>,
+    /// Whether the log is forced to the disk.
+    pub synced: Synced,
     /// How long one may be away before another takes its place.
     pub remove_after: Duration,
     /// Where changes of the leader and the members are told.
@@ -119,7 +126,7 @@ impl<G: Group, M: Machine> ActorService for ReplicaActor<G, M> {
         let open = move || -> Result<_, String> {
             let (home, held) = of;
             std::fs::create_dir_all(home.dir.join("images")).map_err(|e| e.to_string())?;
-            let log = LogStore::open_file(&home.dir.join("log.redb"), held);
+            let log = LogStore::open_file(&home.dir.join("log.redb"), home.synced, held);
             Ok((log.map_err(|e| e.to_string())?, (home.open)()?))
         };
         let (log, machine) = tokio::task::spawn_blocking(open).await??;
@@ -143,7 +150,7 @@ impl<G: Group, M: Machine> ActorService for ReplicaActor<G, M> {
             replica.clone(),
             log.clone(),
             cx.cluster().clone(),
-            (home.service, home.expect),
+            home.clone(),
             promise.clone(),
         ));
         let steward = Steward {
@@ -173,6 +180,13 @@ impl<G: Group, M: Machine> ActorService for ReplicaActor<G, M> {
             }
             Message::Stranger(Question::Depart, _) => {
                 cx.spawn(depart(state.replica.clone(), state.carrier.clone(), call.scope, reply));
+                return Ok(());
+            }
+            Message::Stranger(Question::Digest, _) => {
+                let host = state.replica.host().clone();
+                cx.spawn(async move {
+                    reply.send(host.digest().await.map_or_else(Answer::Failed, Answer::Digest));
+                });
                 return Ok(());
             }
             Message::Stranger(Question::Found { founder }, _) => {
@@ -214,7 +228,14 @@ impl<G: Group, M: Machine> ActorService for ReplicaActor<G, M> {
     }
 
     fn observe(&self, state: &State<G, M>) -> serde_json::Value {
-        serde_json::json!({ "commands_waiting": state.replica.waiting() })
+        let status = state.replica.status();
+        serde_json::json!({
+            "ready": status.leader.is_some(),
+            "leads": status.leads,
+            "term": status.term,
+            "applied": status.applied,
+            "commands_waiting": state.replica.waiting(),
+        })
     }
 }
 
@@ -238,6 +259,9 @@ async fn depart<G: Group, M: Machine>(
     scope: Scope,
     reply: Reply<Message<G>>,
 ) {
+    if replica.status().membership.membership().nodes().count() <= 1 {
+        return reply.send(Answer::Failed(ENDS.into()));
+    }
     let mut why = "nobody leads".to_owned();
     while scope.remaining() > PAUSE {
         if let Some(leader) = replica.status().leader {

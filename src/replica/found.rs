@@ -4,20 +4,23 @@
 //!   are in session and none of them belongs to a group;
 //! - `FOUND-2` each of them has promised not to help another founder, for as long as the founding may
 //!   take. Of two that would found, the lower id goes first;
+//! - `FOUND-4` no node in session has heard of a group of this kind, nor has Consul, where it is used;
 //! - `FOUND-3` a group begins to work only when a majority of the replicas it was founded with belong
 //!   to it: a founder that crashes early leaves no second group behind.
 
+use std::future::Future;
 use std::marker::PhantomData;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::actor::Home;
 use super::group::Replica;
 use super::log::{LogStore, Voters};
 use super::machine::Machine;
 use super::talk::{Answer, Group, Message, Question, Standing, standing};
 use super::types::{Peer, ReplicaId};
 use crate::cluster::{Cluster, Scope, To};
-use crate::types::Service;
 
 /// How long a promise binds. Founding takes less.
 const BINDS: Duration = Duration::from_secs(5);
@@ -25,6 +28,10 @@ const BINDS: Duration = Duration::from_secs(5);
 const LIMIT: Duration = Duration::from_secs(1);
 /// How often is looked.
 const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Asks whether the replica of this id may found a group now; the text says why not.
+pub type MayFound =
+    Arc<dyn Fn(u128) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 
 /// Whom this replica has promised to let found.
 #[derive(Debug, Default)]
@@ -71,17 +78,20 @@ pub async fn founding<G: Group, M: Machine>(
     replica: Replica<M>,
     log: LogStore,
     cluster: Cluster,
-    (service, expect): (Service, usize),
+    home: Arc<Home<M>>,
     promise: Arc<Mutex<Promise>>,
 ) {
+    let mut said = String::new();
     while log.group().is_none() {
-        let peers: Vec<String> = super::steward::instances(&cluster, service);
+        let peers: Vec<String> = super::steward::instances(&cluster, home.service);
         let asked = peers.iter().map(|peer| async {
             standing::<G>(&cluster, peer, LIMIT).await.map(|standing| (peer.clone(), standing))
         });
         let others: Vec<_> = futures::future::join_all(asked).await.into_iter().flatten().collect();
         let standings: Vec<Standing> = others.iter().map(|(_, s)| s.clone()).collect();
-        if find(replica.id(), expect, &standings) == Finding::Mine
+        let mine = find(replica.id(), home.expect, &standings) == Finding::Mine;
+        if mine
+            && may_found(&home, &replica, &mut said).await
             && promised::<G, M>(&replica, &cluster, &peers, &promise).await
         {
             let peer = |(instance, s): (String, Standing)| Peer { id: s.id, instance };
@@ -93,8 +103,29 @@ pub async fn founding<G: Group, M: Machine>(
         }
         tokio::time::sleep(INTERVAL).await;
     }
+    if let Some(group) = log.group() {
+        home.known.is_of(home.service, group);
+    }
     if let Err(error) = begin(&replica, &log).await {
         tracing::error!(group = G::NAME, error, "the new group does not begin");
+    }
+}
+
+/// FOUND-4; says why not, once.
+async fn may_found<M: Machine>(
+    home: &Home<M>,
+    replica: &Replica<M>,
+    said: &mut String,
+) -> bool {
+    match (home.may_found)(replica.id().0).await {
+        Ok(()) => true,
+        Err(why) => {
+            if *said != why {
+                tracing::info!(service = %home.service, why, "no group is founded yet");
+                *said = why;
+            }
+            false
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::log::Held;
-use super::machine::{Exec, Image, Keyed, Machine, ProposeError};
+use super::machine::{Digest, Exec, Image, Keyed, Machine, ProposeError};
 use super::types::{
     Entry, ImageMeta, ImageOf, Item, LogId, Membership, ReplicaId, StorageError, Types,
 };
@@ -126,6 +126,19 @@ impl<M: Machine> Host<M> {
     pub async fn export_to(&self, to: PathBuf) -> Result<ImageMeta, String> {
         let inner = self.inner.clone();
         self.inner.exec.run(move || inner.export(&to)).await
+    }
+
+    /// Reads the whole state of the machine.
+    ///
+    /// # Errors
+    /// When the disk would not.
+    pub async fn digest(&self) -> Result<Digest, String> {
+        let inner = self.inner.clone();
+        let read = move || {
+            let digester = inner.machine().digester().map_err(|e| e.to_string())?;
+            digester().map_err(|e| e.to_string()) // the machine goes on meanwhile
+        };
+        self.inner.exec.run(read).await
     }
 
     /// A name for a file with an image: another one at each call.

@@ -67,9 +67,34 @@ pub trait Machine: Send + 'static {
     /// As [`Machine::apply`].
     fn import(&mut self, from: &Path) -> Result<(), Self::Error>;
 
+    /// Gives what reads the whole state as it is now or later and makes a [`Digest`] of it: run while
+    /// the machine goes on.
+    ///
+    /// # Errors
+    /// When the disk cannot be read; so does the reading.
+    fn digester(&self) -> Result<Digester<Self::Error>, Self::Error>;
+
     /// Called when there is nothing to do.
     fn idle(&mut self) {}
 }
+
+/// What a whole state comes to: equal on replicas that applied the same commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct Digest {
+    /// The index of the last command that the state holds.
+    pub applied: u64,
+    /// MD5 over the state.
+    pub md5: [u8; 16],
+}
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{:032x}", self.applied, u128::from_be_bytes(self.md5))
+    }
+}
+
+/// Reads a whole state.
+pub type Digester<E> = Box<dyn FnOnce() -> Result<Digest, E> + Send>;
 
 /// Writes the state of a machine to a file.
 pub type Export<E> = Box<dyn FnOnce(&Path) -> Result<Vec<u8>, E> + Send>;

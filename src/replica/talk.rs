@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::images::{ImagePlane, ImageSource};
 use super::log::LogStore;
+pub use super::machine::Digest;
 use super::message::{Rpc, RpcReply};
 use super::network::{Carrier, CarrierError};
 use super::types::{ImageMeta, Peer, ReplicaId, Vote};
@@ -78,6 +79,8 @@ pub enum Question {
         /// Who.
         founder: ReplicaId,
     },
+    /// Read all your state and make a digest of it. Answered [`Answer::Digest`].
+    Digest,
 }
 
 /// How a replica stands, in its own words.
@@ -122,6 +125,8 @@ pub enum Answer {
     NotLeader,
     /// It could not.
     Failed(String),
+    /// To [`Question::Digest`].
+    Digest(Digest),
 }
 
 impl<G: Group> Wire for Message<G> {
@@ -136,6 +141,7 @@ impl<G: Group> Wire for Message<G> {
             Message::Member { ask: Ask::Leave(_), .. } => "leave",
             Message::Stranger(Question::Standing, _) => "standing",
             Message::Stranger(Question::Depart, _) => "depart",
+            Message::Stranger(Question::Digest, _) => "digest",
             Message::Stranger(Question::Found { .. }, _) => "found",
         }
     }
@@ -160,6 +166,33 @@ pub async fn standing<G: Group>(
     let ask = Message::<G>::Stranger(Question::Standing, PhantomData);
     match cluster.call(&Scope::new(limit), To::Instance(instance), ask).await {
         Ok(Answer::Standing(standing)) => Some(standing),
+        _ => None,
+    }
+}
+
+/// Lets the group of the own replica go on without it.
+///
+/// # Errors
+/// The text says why it does not.
+pub async fn depart<G: Group>(cluster: &Cluster, scope: &Scope) -> Result<(), String> {
+    let ask = Message::<G>::Stranger(Question::Depart, PhantomData);
+    match cluster.call(scope, To::Instance(cluster.instance()), ask).await {
+        Ok(Answer::Done) => Ok(()),
+        Ok(Answer::Failed(why)) => Err(why),
+        Ok(other) => Err(format!("unexpected answer {other:?}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Has the replica of an instance read all its state.
+pub async fn digest<G: Group>(
+    cluster: &Cluster,
+    instance: &str,
+    limit: Duration,
+) -> Option<Digest> {
+    let ask = Message::<G>::Stranger(Question::Digest, PhantomData);
+    match cluster.call(&Scope::new(limit), To::Instance(instance), ask).await {
+        Ok(Answer::Digest(digest)) => Some(digest),
         _ => None,
     }
 }

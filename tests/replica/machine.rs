@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use mocks3::replica::{Export, Keyed, Machine};
+use mocks3::replica::{Digest, Digester, Export, Keyed, Machine};
 use serde::{Deserialize, Serialize};
 
 use crate::invariants::Observer;
@@ -189,5 +189,13 @@ impl Machine for RegisterMachine {
         self.observer.opened(self.node, taken.applied);
         *self.now.lock().unwrap() = taken;
         self.keep(true)
+    }
+
+    fn digester(&self) -> Result<Digester<String>, String> {
+        let now = self.now.lock().unwrap().clone();
+        Ok(Box::new(move || {
+            let md5 = md5::compute(bincode::serialize(&now).unwrap()).0;
+            Ok(Digest { applied: now.applied, md5 })
+        }))
     }
 }

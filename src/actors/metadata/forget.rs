@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::Message;
 use super::command::Command;
-use crate::cluster::{Cluster, Scope, To};
+use crate::actors::replicated::{Leads, until_leading};
+use crate::cluster::{Cluster, Scope};
 use crate::types::now_ms;
 
 /// How long what ended is remembered.
@@ -18,14 +19,14 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// How long one page may take.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Forgets for ever.
-pub async fn run(cluster: Cluster) {
-    let own = cluster.instance().to_owned();
+/// Forgets for ever, while the own replica leads.
+pub async fn run(cluster: Cluster, leads: Leads) {
     loop {
         tokio::time::sleep(INTERVAL).await;
+        until_leading(&leads).await;
         let before_ms = now_ms().saturating_sub(KEEP.as_millis() as u64);
         let purge = Message::Apply(Command::PurgeAborted { before_ms });
-        if let Err(error) = cluster.call(&Scope::new(LIMIT), To::Instance(&own), purge).await {
+        if let Err(error) = cluster.command(&Scope::new(LIMIT), purge).await {
             tracing::debug!(%error, "nothing was forgotten this time");
         }
     }

@@ -15,6 +15,7 @@ use super::{Message, MetadataReply};
 use crate::actors::queue_worker::{
     self, command::Enqueued, task::NEVER_GIVE_UP, task::NewTask, task::TaskKind,
 };
+use crate::actors::replicated::{Leads, until_leading};
 use crate::cluster::{CallError, Cluster, Scope, To};
 
 /// How many rows travel at once.
@@ -33,9 +34,10 @@ enum RelayError {
     Answer(String),
 }
 
-/// Relays for ever.
-pub async fn run(cluster: Cluster, notify: Arc<Notify>) {
+/// Relays for ever, while the own replica leads.
+pub async fn run(cluster: Cluster, notify: Arc<Notify>, leads: Leads) {
     loop {
+        until_leading(&leads).await;
         match round(&cluster).await {
             Ok(true) => continue, // more is waiting
             Ok(false) => {}
@@ -67,7 +69,7 @@ async fn round(cluster: &Cluster) -> Result<bool, RelayError> {
         .collect();
     let all = taken.len() == rows.len();
     let ack = Message::Apply(Command::AckOutbox { ids: taken });
-    match cluster.call(&scope, To::Instance(&own), ack).await? {
+    match cluster.command(&scope, ack).await? {
         MetadataReply::Applied(Ok(Applied::Done)) => Ok(more && all),
         other => Err(RelayError::Answer(format!("{other:?}"))),
     }

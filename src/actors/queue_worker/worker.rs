@@ -20,8 +20,8 @@ use tokio::sync::Notify;
 use super::command::{Command, LeaseRef, Outcome};
 use super::task::Task;
 use super::{Message, QueueReply};
-use crate::cluster::{Cluster, Scope, To};
-use crate::types::now_ms;
+use crate::cluster::{Cluster, Scope};
+use crate::types::{UnixMillis, now_ms};
 
 /// How long a call to the queue may take.
 const CALL_LIMIT: Duration = Duration::from_secs(2);
@@ -136,6 +136,9 @@ impl Worker {
 
     async fn take(&self) -> Option<Taken> {
         let now = now_ms();
+        if let Some(wait) = self.nothing_due(now).await {
+            return Some(Taken::Nothing(wait));
+        }
         let lease = Command::Lease {
             worker: self.name.clone(),
             max: 1,
@@ -151,6 +154,18 @@ impl Worker {
                     Taken::Nothing(due.unwrap_or(IDLE).clamp(Duration::from_millis(10), IDLE))
                 }
             }),
+            _ => None,
+        }
+    }
+
+    /// How long there is nothing to do, as far as the replica that is asked knows: a lease that gives
+    /// nothing would cost an entry of the log.
+    async fn nothing_due(&self, now: UnixMillis) -> Option<Duration> {
+        let asked = self.cluster.question(&Scope::new(CALL_LIMIT), Message::Due).await;
+        match asked {
+            Ok(QueueReply::Due(Some(at))) if at <= now => None,
+            Ok(QueueReply::Due(Some(at))) => Some(Duration::from_millis(at - now).min(IDLE)),
+            Ok(QueueReply::Due(None)) => Some(IDLE),
             _ => None,
         }
     }
@@ -210,7 +225,7 @@ impl Worker {
 
     async fn tell(&self, command: Command) -> Option<Outcome> {
         let scope = Scope::new(CALL_LIMIT);
-        match self.cluster.call(&scope, To::Any, Message::Apply(command)).await {
+        match self.cluster.command(&scope, Message::Apply(command)).await {
             Ok(QueueReply::Applied(outcome)) => Some(outcome),
             Ok(_) | Err(_) => None,
         }

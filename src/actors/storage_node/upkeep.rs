@@ -18,7 +18,7 @@ use super::store::{Error, ScrubCursor};
 use crate::actors::metadata::command::{Applied, Command};
 use crate::actors::metadata::query::{Query, QueryReply};
 use crate::actors::metadata::{Message, MetadataReply};
-use crate::cluster::{Cluster, Scope, To};
+use crate::cluster::{CallError, Cluster, Scope};
 use crate::types::{DataId, now_ms};
 
 /// How much compaction does before it looks up.
@@ -66,6 +66,12 @@ pub struct Liaison {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct NoAnswer(String);
+
+impl From<CallError> for NoAnswer {
+    fn from(error: CallError) -> Self {
+        NoAnswer(error.to_string())
+    }
+}
 
 impl Liaison {
     /// Makes this node a storage member; tries until it is done.
@@ -193,21 +199,18 @@ impl Liaison {
     }
 
     async fn apply(&self, command: Command) -> Result<Applied, NoAnswer> {
-        match self.call(Message::Apply(command)).await? {
+        let told = self.cluster.command(&Scope::new(CALL_LIMIT), Message::Apply(command));
+        match told.await? {
             MetadataReply::Applied(Ok(applied)) => Ok(applied),
             other => Err(NoAnswer(format!("unexpected answer {other:?}"))),
         }
     }
 
     async fn ask(&self, query: Query) -> Result<QueryReply, NoAnswer> {
-        match self.call(Message::Read(query)).await? {
+        let asked = self.cluster.question(&Scope::new(CALL_LIMIT), Message::Read(query));
+        match asked.await? {
             MetadataReply::Read(Ok(reply)) => Ok(reply),
             other => Err(NoAnswer(format!("unexpected answer {other:?}"))),
         }
-    }
-
-    async fn call(&self, message: Message) -> Result<MetadataReply, NoAnswer> {
-        let answer = self.cluster.call(&Scope::new(CALL_LIMIT), To::Any, message).await;
-        answer.map_err(|e| NoAnswer(e.to_string()))
     }
 }

@@ -149,6 +149,7 @@ pub struct Plan {
     pub instances: Vec<Instance>,
     data: DataDir,
     config: Option<PathBuf>,
+    found_anew: Vec<Service>,
 }
 
 impl Plan {
@@ -165,7 +166,8 @@ impl Plan {
         }
         data.save()?;
         let (data_dir, config) = (data.dir.clone(), args.config.clone());
-        Ok(Plan { data_dir, instances, data, config })
+        let found_anew = args.found_anew.clone();
+        Ok(Plan { data_dir, instances, data, config, found_anew })
     }
 
     /// The children, each with its command line; the ports are free from here on.
@@ -194,6 +196,9 @@ impl Plan {
             add("--wanted", wanted.join(",").into());
             add("--cluster-id", self.data.file.cluster_id.clone().into());
             add("--secret-file", secret.clone().into());
+            for service in &self.found_anew {
+                add("--found-anew", service.short().into());
+            }
             if let Some(config) = &self.config {
                 add("--config", config.clone().into());
             }
