@@ -12,10 +12,13 @@ mod blobs;
 mod buckets;
 pub mod command;
 mod delete;
+mod digest;
 pub mod forget;
+mod intents;
 mod list;
 mod list_more;
 mod lookup;
+mod machine;
 pub mod model;
 mod multipart;
 mod nodes;
@@ -42,6 +45,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::actors::committer::{CommitError, Committer, Machine, Turn};
 use crate::cluster::{ActorError, Call, Context, Nack, Reply, Service, Wire};
 use crate::config::Durability;
+use crate::replica::{Keyed, Machine as _};
 use command::{Command, Outcome};
 use model::Refused;
 use query::{Query, QueryReply};
@@ -50,8 +54,6 @@ use store::{Catalog, Fatal};
 
 /// Reader threads, each with a connection.
 const READERS: usize = 2;
-/// After how many commands a checkpoint is made in a quiet moment.
-const CHECKPOINT_COMMANDS: usize = 200;
 /// Questions that may wait at one reader.
 const READ_QUEUE: usize = 1024;
 
@@ -98,17 +100,29 @@ impl Wire for Message {
     }
 }
 
-impl Machine for Catalog {
+/// The catalog where no log is below: every batch is put on disk before it is answered.
+struct Local {
+    catalog: Catalog,
+    durability: Durability,
+}
+
+impl Machine for Local {
     type Command = Command;
     type Outcome = Outcome;
     type Error = Fatal;
 
     fn applied(&self) -> u64 {
-        self.applied_index()
+        self.catalog.applied_index()
     }
 
     fn apply(&mut self, first: u64, commands: &[Command]) -> Result<Vec<Outcome>, Fatal> {
-        self.apply_batch(first, commands)
+        let keyed = |command: &Command| Keyed { key: 0, command: command.clone() };
+        let commands: Vec<_> = commands.iter().map(keyed).collect();
+        let outcomes = self.catalog.apply_batch(first, &commands, &[])?;
+        if self.durability == Durability::Fsync {
+            self.catalog.sync()?;
+        }
+        Ok(outcomes)
     }
 
     fn is_harmless(error: &Fatal) -> bool {
@@ -116,12 +130,7 @@ impl Machine for Catalog {
     }
 
     fn idle(&mut self) {
-        if self.since_checkpoint() < CHECKPOINT_COMMANDS {
-            return; // one after each commit would cost more than the commit
-        }
-        if let Err(error) = self.checkpoint() {
-            tracing::warn!(%error, "checkpoint of the catalog failed");
-        }
+        self.catalog.idle();
     }
 }
 
@@ -150,7 +159,7 @@ type Question = (Query, Reply<Message>);
 
 /// What the actor holds while it runs.
 pub struct State {
-    committer: Committer<Catalog>,
+    committer: Committer<Local>,
     readers: Vec<mpsc::Sender<Question>>,
     turn: usize,
 }
@@ -162,7 +171,7 @@ impl Service for Metadata {
     async fn start(&self, cx: &mut Context) -> Result<State, ActorError> {
         let (path, outbox) = (self.path.clone(), self.outbox.clone());
         let durability = self.durability;
-        let open = move || Catalog::open_with(path, durability);
+        let open = move || Catalog::open(path).map(|catalog| Local { catalog, durability });
         let committer =
             Committer::start(&self.turn, cx.fail(), open, move || outbox.notify_one()).await?;
         let readers: Result<Vec<_>, _> =
