@@ -15,7 +15,7 @@ use mocks3::actors::metadata::model::{ObjectHead, Tag};
 use mocks3::actors::metadata::query::{ListStart, Query, QueryReply};
 use mocks3::actors::metadata::reader::CatalogReader;
 use mocks3::actors::metadata::store::Catalog;
-use mocks3::config::Durability;
+use mocks3::replica::Keyed;
 use mocks3::types::DataId;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -53,7 +53,7 @@ fn main() -> anyhow::Result<()> {
     let dir = tempfile::Builder::new().prefix("catalog-").tempdir_in(&args.out)?;
     let path = dir.path().join("meta.db");
     let begun = Instant::now();
-    let mut catalog = Catalog::open_with(&path, Durability::Os)?;
+    let mut catalog = Catalog::open(&path)?;
     fill(&mut catalog, args.objects)?;
     catalog.checkpoint()?;
     let took = begun.elapsed();
@@ -143,21 +143,23 @@ fn key(n: u64) -> String {
 
 fn fill(catalog: &mut Catalog, objects: u64) -> anyhow::Result<()> {
     let mut index = 0;
-    let mut apply = |commands: &[Command]| {
-        let outcomes = catalog.apply_batch(index + 1, commands)?;
+    let mut apply = |commands: Vec<Command>| {
+        let keyed = |(index, command)| Keyed { key: index, command };
+        let commands: Vec<_> = (u128::from(index) + 1..).zip(commands).map(keyed).collect();
+        let outcomes = catalog.apply_batch(index + 1, &commands, b"mark")?;
         index += commands.len() as u64;
         for outcome in outcomes {
             outcome?;
         }
         anyhow::Ok(())
     };
-    apply(&[
+    apply(vec![
         Command::RegisterStorageNode { instance: "node".into(), catalog: 7, now_ms: 1 },
         Command::CreateBucket { name: BUCKET.into(), owner: "me".into(), now_ms: 1 },
     ])?;
     for first in (0..objects).step_by(BATCH as usize) {
         let batch = (first..objects.min(first + BATCH)).map(commit);
-        apply(&batch.collect::<Vec<_>>())?;
+        apply(batch.collect())?;
     }
     Ok(())
 }

@@ -173,6 +173,9 @@ pub enum Query {
     },
     /// The index of the last command applied; answers `Index`.
     AppliedIndex,
+    /// A digest over the whole state, to compare replicas by; answers `Digest`. Reads everything,
+    /// which takes seconds in a large catalog.
+    Digest,
 }
 
 /// Where a listing begins.

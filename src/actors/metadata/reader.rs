@@ -1,7 +1,7 @@
 //! Reading connections to the catalog, and the one dispatch over all queries.
 //!
 //! Each reading thread of the metadata actor owns one `CatalogReader`. The larger answers are made
-//! in `lookup.rs`, `list.rs`, `list_more.rs` and `search.rs`. Changes nothing.
+//! in `lookup.rs`, `list.rs`, `list_more.rs`, `search.rs` and `digest.rs`. Changes nothing.
 //!
 //! 1. READER-1: an answer is one snapshot (QUERY-2): every query runs in a read transaction.
 //! 2. READER-2: an answer stays below 192 KiB (QUERY-1): lists stop at `PAGE_BYTES`.
@@ -118,9 +118,9 @@ impl<'a> View<'a> {
             Q::Search { bucket, text, after, max } => {
                 self.search(bucket.as_deref(), text, *after, *max)
             }
-            Q::AppliedIndex => {
-                let applied = self.one("SELECT applied FROM state", [], |r| r.get::<_, i64>(0))?;
-                Ok(QueryReply::Index { applied: applied.unwrap_or(0) as u64 })
+            Q::AppliedIndex => Ok(QueryReply::Index { applied: self.applied()? }),
+            Q::Digest => {
+                Ok(QueryReply::Digest { applied: self.applied()?, digest: self.digest()? })
             }
         }
     }
@@ -154,6 +154,10 @@ impl<'a> View<'a> {
 
     fn count_rows(&self, sql: &str) -> Result<u64, Stop> {
         Ok(self.one(sql, [], |r| r.get::<_, i64>(0))?.unwrap_or(0) as u64)
+    }
+
+    fn applied(&self) -> Result<u64, Stop> {
+        self.count_rows("SELECT applied FROM state")
     }
 
     fn members(&self) -> Result<Vec<InstanceId>, Stop> {

@@ -134,6 +134,13 @@ pub enum QueryReply {
         /// 0 = none yet.
         applied: u64,
     },
+    /// To `Digest`.
+    Digest {
+        /// The index of the last command in it.
+        applied: u64,
+        /// Equal where the state is, after the same commands.
+        digest: [u8; 16],
+    },
 }
 
 /// What every flow needs to know of a bucket.

@@ -1,8 +1,8 @@
 //! The tables of the catalog, and how a database file is opened.
 //!
-//! Used by `store.rs` and `reader.rs`. Owns the format of the file: `FORMAT` changes with every
-//! change here and of the types kept as bincode (`ObjectHead`, tags, CORS rules, `NewObject`,
-//! `Applied`).
+//! Used by `store.rs`, `machine.rs` and `reader.rs`. Owns the format of the file: `FORMAT` changes
+//! with every change here and of the types kept as bincode (`ObjectHead`, tags, CORS rules,
+//! `NewObject`, `Outcome`).
 //!
 //! 1. SCHEMA-1: numbers of buckets, rows and manifests come from command indexes and are never
 //!    used again.
@@ -16,18 +16,23 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::store::Fatal;
-use crate::config::Durability;
 
 /// The version of the file format (`PRAGMA user_version`).
-pub(super) const FORMAT: i64 = 2;
+pub(super) const FORMAT: i64 = 3;
 
 /// Pages in the write-ahead log before a checkpoint: the default of 1,000 costs half of the
 /// throughput.
 const CHECKPOINT_PAGES: i64 = 8_000;
 
+/// What the write-ahead log keeps of its length when it begins anew: more than a checkpoint is
+/// made for, less than what an image or a long export leaves.
+const LOG_BYTES: i64 = 64 << 20;
+
 const TABLES: &str = "
-CREATE TABLE state(id INTEGER PRIMARY KEY, applied INTEGER NOT NULL, catalog BLOB);
-INSERT INTO state VALUES(1, 0, NULL);
+CREATE TABLE state(id INTEGER PRIMARY KEY, applied INTEGER NOT NULL, catalog BLOB,
+  mark BLOB NOT NULL);
+INSERT INTO state VALUES(1, 0, NULL, x'');
+CREATE TABLE intent(idx INTEGER PRIMARY KEY, key BLOB NOT NULL, outcome BLOB NOT NULL);
 CREATE TABLE node(no INTEGER PRIMARY KEY, instance TEXT NOT NULL UNIQUE, active INTEGER NOT NULL,
   joined_ms INTEGER NOT NULL);
 CREATE TABLE bucket(no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,
@@ -71,18 +76,16 @@ CREATE VIRTUAL TABLE search USING fts5(bucket, words, content='', contentless_de
 ";
 
 /// Opens the writing connection, making the tables in a new file.
-pub(super) fn open_writer(path: &Path, durability: Durability) -> Result<Connection, Fatal> {
+pub(super) fn open_writer(path: &Path) -> Result<Connection, Fatal> {
     let db = Connection::open(path).map_err(|source| open_error(path, source))?;
     let setup = |db: &Connection| -> rusqlite::Result<i64> {
         db.busy_timeout(Duration::from_secs(5))?;
         db.pragma_update(None, "journal_mode", "WAL")?;
-        // NORMAL syncs at checkpoints only: the file stays whole, the last commits may be lost.
-        let synchronous = match durability {
-            Durability::Fsync => "FULL",
-            Durability::Os => "NORMAL",
-        };
-        db.pragma_update(None, "synchronous", synchronous)?;
+        // NORMAL syncs at checkpoints only: the file stays whole, the last commits may be lost
+        // until `Catalog::sync`. Whoever feeds the catalog has them in a log of its own.
+        db.pragma_update(None, "synchronous", "NORMAL")?;
         db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        db.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
         common(db)?;
         db.query_row("PRAGMA user_version", [], |r| r.get(0))
     };

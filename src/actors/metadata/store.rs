@@ -1,24 +1,28 @@
 //! The catalog: the deterministic state machine of the metadata, over one SQLite file.
 //!
-//! Fed with batches of commands by the metadata actor (later by the replicated log); read through
-//! `reader.rs`. Owns the database file and its only writing connection.
+//! Fed with batches of commands by the replicated log (`machine.rs`); read through `reader.rs`.
+//! Owns the database file and its only writing connection.
 //!
-//! 1. STORE-1: a batch and the index of its last command become durable in one transaction, or
-//!    neither.
+//! 1. STORE-1: a batch, the index of its last command and the mark of who feeds it are written in
+//!    one transaction, or none of them; what [`Catalog::sync`] came after is on disk.
 //! 2. STORE-2: a refused command changes nothing (each runs in a savepoint).
 //! 3. STORE-3: the same commands at the same indexes give the same tables and the same outcomes.
 //! 4. STORE-4: a command at or below the applied index does nothing.
 //! 5. STORE-5: search index and counters are written once a batch, in its transaction, from what
 //!    its accepted commands noted.
+//! 6. STORE-6: a command under a known key does nothing and answers as the first one under it, be
+//!    that a refusal (`intents.rs`).
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, params};
 
 use super::command::{Applied, Command, Outcome};
+use super::intents::Intents;
 use super::schema;
 use super::step::{Later, Step, Stop};
-use crate::config::Durability;
+use crate::replica::Keyed;
 
 /// Why the catalog could not go on. Nothing of the batch was kept.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +48,14 @@ pub enum Fatal {
     /// The disk is full: the batch was rolled back, reads go on, and later batches may succeed.
     #[error("catalog disk is full")]
     Full,
+    /// A file beside the database failed: its write-ahead log or an image.
+    #[error("catalog file {path}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        source: std::io::Error,
+    },
     /// SQLite failed in another way.
     #[error("catalog statement")]
     Sql(#[source] rusqlite::Error),
@@ -75,8 +87,11 @@ impl From<rusqlite::Error> for Fatal {
 /// The state machine. One a file; not shared between threads.
 #[derive(Debug)]
 pub struct Catalog {
-    db: Connection,
+    pub(super) db: Connection,
+    pub(super) path: PathBuf,
+    log: File,
     applied: u64,
+    intents: Intents,
     /// Commands since the last checkpoint.
     fresh: usize,
 }
@@ -85,19 +100,14 @@ impl Catalog {
     /// Opens or makes the catalog at `path`.
     ///
     /// # Errors
-    /// `Open` and `Format`.
+    /// `Open`, `Format` and `File`.
     pub fn open(path: impl AsRef<Path>) -> Result<Catalog, Fatal> {
-        Catalog::open_with(path, Durability::Fsync)
-    }
-
-    /// The same with less durability, where that is asked for.
-    ///
-    /// # Errors
-    /// `Open` and `Format`.
-    pub fn open_with(path: impl AsRef<Path>, durability: Durability) -> Result<Catalog, Fatal> {
-        let db = schema::open_writer(path.as_ref(), durability)?;
-        let applied: i64 = db.query_row("SELECT applied FROM state", [], |r| r.get(0))?;
-        Ok(Catalog { db, applied: applied as u64, fresh: 0 })
+        let path = path.as_ref().to_owned();
+        let db = schema::open_writer(&path)?;
+        let applied = stored_index(&db)?;
+        let intents = Intents::load(&db)?;
+        let log = open_log(&path)?;
+        Ok(Catalog { db, path, log, applied, intents, fresh: 0 })
     }
 
     /// The index of the last command applied; 0 before the first.
@@ -106,34 +116,79 @@ impl Catalog {
     }
 
     /// Applies `commands`, the first at `first_index` and the others at the indexes behind it, and
-    /// makes them durable. Outcomes come in the same order.
+    /// keeps `mark`. Outcomes come in the same order. On disk after [`Catalog::sync`].
     ///
     /// # Errors
     /// Then nothing of the batch was applied. `Gap` where `first_index` lies beyond the next index.
     pub fn apply_batch(
         &mut self,
         first_index: u64,
-        commands: &[Command],
+        commands: &[Keyed<Command>],
+        mark: &[u8],
     ) -> Result<Vec<Outcome>, Fatal> {
         if first_index == 0 || first_index > self.applied + 1 {
             return Err(Fatal::Gap { expected: self.applied + 1, got: first_index });
         }
         let tx = self.db.transaction()?;
+        let mut intents = self.intents.batch();
         let mut later = Later::default();
         let mut outcomes = Vec::with_capacity(commands.len());
-        for (index, command) in (first_index..).zip(commands) {
+        for (index, Keyed { key, command }) in (first_index..).zip(commands) {
             outcomes.push(match index <= self.applied {
                 true => Ok(Applied::Before),
-                false => apply_one(&tx, index, command, &mut later)?,
+                false => {
+                    intents.once(&tx, index, *key, || apply_one(&tx, index, command, &mut later))?
+                }
             });
         }
         later.flush(&tx)?;
         let applied = self.applied.max(first_index - 1 + commands.len() as u64);
-        tx.prepare_cached("UPDATE state SET applied=?1")?.execute(params![applied as i64])?;
+        intents.forget(&tx, applied)?;
+        let new = intents.into_new();
+        tx.prepare_cached("UPDATE state SET applied=?1, mark=?2")?
+            .execute(params![applied as i64, mark])?;
         tx.commit()?;
+        self.intents.keep(new, applied);
         self.applied = applied;
         self.fresh += commands.len();
         Ok(outcomes)
+    }
+
+    /// What was last given as `mark`; empty before the first.
+    ///
+    /// # Errors
+    /// As SQLite reports them.
+    pub fn mark(&self) -> Result<Vec<u8>, Fatal> {
+        Ok(self.db.prepare_cached("SELECT mark FROM state")?.query_row([], |r| r.get(0))?)
+    }
+
+    /// Puts all that was applied on disk.
+    ///
+    /// It is enough to sync the write-ahead log. A commit is in the log until the log begins anew,
+    /// which it does only after a checkpoint has moved *all* of it into the database: with
+    /// `synchronous=NORMAL` a checkpoint syncs the log first and the database last, before it
+    /// counts as made, and the new log's header is synced before frames follow, with the folder
+    /// where the file is new. So whatever is no longer in the log is on disk, and the log after
+    /// such a restart needs only what we sync here. Sources: sqlite.org/wal.html ("Checkpointing",
+    /// "Performance Considerations"), pragma.html#pragma_synchronous, and `walCheckpoint`,
+    /// `walRestartLog` and `walFrames` in SQLite's wal.c.
+    ///
+    /// The log is never replaced while our connection is open, so one handle serves for ever. It is
+    /// open all the time so that it gets to know of every write-back error since. Closing it takes
+    /// no lock away, as closing one on the database or its `-shm` would
+    /// (sqlite.org/howtocorrupt.html 2.2): the log is not locked.
+    ///
+    /// # Errors
+    /// Then what is on disk is unknown.
+    pub fn sync(&mut self) -> Result<(), Fatal> {
+        self.log.sync_data().map_err(|source| Fatal::File { path: log_path(&self.path), source })
+    }
+
+    /// Learns anew what it keeps in memory, after the tables were replaced.
+    pub(super) fn reload(&mut self) -> Result<(), Fatal> {
+        self.applied = stored_index(&self.db)?;
+        self.intents = Intents::load(&self.db)?;
+        Ok(())
     }
 
     /// Moves the write-ahead log into the database file as far as readers allow. Called now and
@@ -152,11 +207,23 @@ impl Catalog {
     pub fn since_checkpoint(&self) -> usize {
         self.fresh
     }
+}
 
-    #[cfg(test)]
-    pub(super) fn db(&self) -> &Connection {
-        &self.db
-    }
+fn stored_index(db: &Connection) -> Result<u64, Fatal> {
+    Ok(db.query_row("SELECT applied FROM state", [], |r| r.get::<_, i64>(0))? as u64)
+}
+
+/// SQLite has made the file by now: it was read from.
+fn open_log(database: &Path) -> Result<File, Fatal> {
+    let path = log_path(database);
+    File::open(&path).map_err(|source| Fatal::File { path, source })
+}
+
+/// Where SQLite keeps the write-ahead log of a database.
+fn log_path(database: &Path) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push("-wal");
+    path.into()
 }
 
 /// Runs one command in a savepoint (STORE-2) and keeps what it noted for the end of the batch.

@@ -2,6 +2,8 @@
 //! with three storage nodes, shorthands for commands, and a dump of all tables.
 
 mod crash;
+mod images;
+mod intents;
 mod listing;
 mod multipart;
 mod random;
@@ -10,11 +12,13 @@ mod semantics;
 use rusqlite::types::Value;
 
 use super::command::*;
+use super::digest::ROWS;
 use super::model::*;
 use super::outbox::*;
 use super::query::*;
 use super::reader::CatalogReader;
-use super::store::Catalog;
+use super::store::{Catalog, Fatal};
+use crate::replica::Keyed;
 use crate::types::DataId;
 
 /// A catalog, a reader on it, and a clock that moves by one second a command.
@@ -42,7 +46,7 @@ impl Bench {
     fn apply(&mut self, command: Command) -> Outcome {
         self.now += 1_000;
         let index = self.catalog.applied_index() + 1;
-        self.catalog.apply_batch(index, &[command]).unwrap().remove(0)
+        apply(&mut self.catalog, index, &[command]).unwrap().remove(0)
     }
 
     fn ok(&mut self, command: Command) -> Applied {
@@ -120,6 +124,13 @@ impl Bench {
     }
 }
 
+/// Applies commands without keys.
+fn apply(catalog: &mut Catalog, first: u64, commands: &[Command]) -> Result<Vec<Outcome>, Fatal> {
+    let keyed = |command: &Command| Keyed { key: 0, command: command.clone() };
+    let commands: Vec<_> = commands.iter().map(keyed).collect();
+    catalog.apply_batch(first, &commands, b"mark")
+}
+
 fn node(n: usize) -> String {
     format!("storage-service-{n}")
 }
@@ -177,32 +188,11 @@ fn delete(key: &str, vid: Option<&str>, marker: &str, now_ms: u64) -> Command {
     Command::Delete { bucket: "b".to_owned(), items, request: 0, now_ms, grace_ms: 60_000 }
 }
 
-const TABLES: [&str; 13] = [
-    "state",
-    "node",
-    "bucket",
-    "version",
-    "current",
-    "tombstone",
-    "blob",
-    "manifest",
-    "part",
-    "upload",
-    "request",
-    "outbox",
-    "counter",
-];
-
 /// All rows of all tables, in order; and the rows that the search index knows.
 fn dump(catalog: &Catalog) -> Vec<String> {
     let mut lines = Vec::new();
-    let sql = |table: &str| format!("SELECT * FROM {table} ORDER BY 1, 2, 3");
-    let tables = TABLES.iter().map(|table| match *table {
-        "state" => "SELECT * FROM state".to_owned(),
-        table => sql(table),
-    });
-    for sql in tables.chain(["SELECT id FROM search_docsize ORDER BY id".to_owned()]) {
-        let mut statement = catalog.db().prepare(&sql).unwrap();
+    for sql in ROWS.into_iter().chain(["SELECT id FROM search_docsize ORDER BY id"]) {
+        let mut statement = catalog.db.prepare(sql).unwrap();
         let columns = statement.column_count();
         let mut rows = statement.query([]).unwrap();
         while let Some(row) = rows.next().unwrap() {

@@ -31,7 +31,7 @@ proptest! {
         }
         for commands in log[4..].chunks(batch) {
             let index = bench.catalog.applied_index() + 1;
-            bench.catalog.apply_batch(index, commands).unwrap();
+            apply(&mut bench.catalog, index, commands).unwrap();
         }
         let bytes = std::fs::metadata(bench.dir.path().join("meta.db-wal")).unwrap().len();
         // The log also holds the making of the tables: cut behind that.
@@ -42,7 +42,7 @@ proptest! {
         prop_assert!(applied <= 4 || (applied - 4).is_multiple_of(batch) || applied == log.len());
         let twin_dir = tempfile::tempdir().unwrap();
         let mut twin = Catalog::open(twin_dir.path().join("twin.db")).unwrap();
-        twin.apply_batch(1, &log[..applied]).unwrap();
+        apply(&mut twin, 1, &log[..applied]).unwrap();
         prop_assert_eq!(dump(&crashed), dump(&twin));
     }
 }
@@ -55,15 +55,15 @@ fn what_was_answered_survives_a_kill_and_a_gap_is_refused() {
     assert_eq!(crashed.applied_index(), bench.catalog.applied_index());
     assert_eq!(dump(&crashed), dump(&bench.catalog));
     let next = crashed.applied_index() + 1;
-    let gap = crashed.apply_batch(next + 1, &[put(9, "k", "", 1)]);
-    assert!(matches!(gap, Err(super::super::store::Fatal::Gap { .. })));
-    assert_eq!(crashed.apply_batch(next, &[put(9, "k", "", 1)]).unwrap().len(), 1);
+    let gap = apply(&mut crashed, next + 1, &[put(9, "k", "", 1)]);
+    assert!(matches!(gap, Err(Fatal::Gap { .. })));
+    assert_eq!(apply(&mut crashed, next, &[put(9, "k", "", 1)]).unwrap().len(), 1);
 }
 
 #[test]
 fn a_file_of_another_format_is_refused() {
     let bench = Bench::new();
-    bench.catalog.db().pragma_update(None, "user_version", 99).unwrap();
+    bench.catalog.db.pragma_update(None, "user_version", 99).unwrap();
     let refused = Catalog::open(bench.dir.path().join("meta.db"));
-    assert!(matches!(refused, Err(super::super::store::Fatal::Format { found: 99, .. })));
+    assert!(matches!(refused, Err(Fatal::Format { found: 99, .. })));
 }

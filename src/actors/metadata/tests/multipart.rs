@@ -153,7 +153,7 @@ fn ten_thousand_parts_are_selected_listed_and_read_in_bounded_messages() {
     let pairs: Vec<(u32, u128)> = (1..=MAX_PARTS).map(|no| (no, 1_000 + no as u128)).collect();
     let adds: Vec<Command> = pairs.iter().map(|(no, id)| add("u", *no, *id, MIN)).collect();
     let index = bench.catalog.applied_index() + 1;
-    assert!(bench.catalog.apply_batch(index, &adds).unwrap().iter().all(Result::is_ok));
+    assert!(apply(&mut bench.catalog, index, &adds).unwrap().iter().all(Result::is_ok));
     let command = complete("u", &pairs);
     assert!(bincode::serialize(&command).unwrap().len() < 1_000);
     let odd: Vec<_> = pairs.iter().copied().filter(|(no, _)| no % 2 == 1).collect();

@@ -261,7 +261,7 @@ const NEVER: [(&str, &str); 9] = [
 ];
 
 fn check_invariants(catalog: &Catalog) {
-    let db = catalog.db();
+    let db = &catalog.db;
     for (name, sql) in NEVER {
         let rows = db.prepare(sql).unwrap().query_map([], |_| Ok(())).unwrap().count();
         assert_eq!(rows, 0, "{name}");
@@ -285,7 +285,7 @@ fn check_invariants(catalog: &Catalog) {
 /// Blobs that were ever freed have exactly one Delete row each (none is acknowledged or purged
 /// here).
 fn check_deletes(catalog: &Catalog) {
-    let db = catalog.db();
+    let db = &catalog.db;
     let list = |sql: &str| -> Vec<Vec<u8>> {
         let mut statement = db.prepare(sql).unwrap();
         statement.query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect()
@@ -322,12 +322,12 @@ proptest! {
         // The same commands in other batches, some given twice, make the same tables.
         let dir = tempfile::tempdir().unwrap();
         let mut twin = Catalog::open(dir.path().join("twin.db")).unwrap();
-        twin.apply_batch(1, &setup()).unwrap();
+        apply(&mut twin, 1, &setup()).unwrap();
         let mut twin_outcomes = Vec::new();
         for batch in log.chunks(cut) {
             let first = twin.applied_index() + 1;
-            twin_outcomes.extend(twin.apply_batch(first, batch).unwrap());
-            let again = twin.apply_batch(first, batch).unwrap();
+            twin_outcomes.extend(apply(&mut twin, first, batch).unwrap());
+            let again = apply(&mut twin, first, batch).unwrap();
             prop_assert!(again.iter().all(|outcome| *outcome == Ok(Applied::Before)));
         }
         check_invariants(&twin);

@@ -1,0 +1,107 @@
+//! The catalog as what the replicated log feeds: images of it, and rest.
+//!
+//! Called by `replica::host`, one call at a time; an export runs beside it on a connection of its
+//! own.
+//!
+//! 1. MACHINE-1: an image is one snapshot: the mark in it tells exactly what it holds.
+//! 2. MACHINE-2: an image is taken in one transaction of the writing connection. Readers that are
+//!    open keep their snapshot until its end, and then see the new state.
+
+use std::fs::File;
+use std::path::Path;
+
+use rusqlite::backup::{Backup, StepResult};
+
+use super::command::{Command, Outcome};
+use super::schema;
+use super::store::{Catalog, Fatal};
+use crate::replica::{Export, Keyed, Machine};
+
+/// After how many commands a checkpoint is made in a quiet moment.
+const CHECKPOINT_COMMANDS: usize = 200;
+
+impl Machine for Catalog {
+    type Command = Command;
+    type Outcome = Outcome;
+    type Error = Fatal;
+
+    fn applied(&self) -> u64 {
+        self.applied_index()
+    }
+
+    fn mark(&self) -> Result<Vec<u8>, Fatal> {
+        Catalog::mark(self)
+    }
+
+    fn apply(
+        &mut self,
+        first: u64,
+        commands: &[Keyed<Command>],
+        mark: &[u8],
+    ) -> Result<Vec<Outcome>, Fatal> {
+        self.apply_batch(first, commands, mark)
+    }
+
+    fn sync(&mut self) -> Result<(), Fatal> {
+        Catalog::sync(self)
+    }
+
+    fn exporter(&self) -> Result<Export<Fatal>, Fatal> {
+        let path = self.path.clone();
+        Ok(Box::new(move |to: &Path| export(&path, to)))
+    }
+
+    fn import(&mut self, from: &Path) -> Result<(), Fatal> {
+        self.take_image(from)
+    }
+
+    fn idle(&mut self) {
+        if self.since_checkpoint() < CHECKPOINT_COMMANDS {
+            return; // one after each commit would cost more than the commit
+        }
+        self.try_checkpoint();
+    }
+}
+
+/// Writes an image of the catalog at `path`, and gives the mark in it. The write-ahead log cannot
+/// begin anew meanwhile.
+fn export(path: &Path, to: &Path) -> Result<Vec<u8>, Fatal> {
+    let file_error = |source| Fatal::File { path: to.to_owned(), source };
+    match std::fs::remove_file(to) {
+        // left by an export that was cut off
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(file_error(error)),
+    }
+    let name = to.to_str().ok_or_else(|| file_error(std::io::ErrorKind::InvalidFilename.into()))?;
+    schema::open_reader(path)?.execute("VACUUM INTO ?1", [name])?;
+    File::open(to).and_then(|file| file.sync_all()).map_err(file_error)?;
+    let image = schema::open_reader(to)?;
+    Ok(image.query_row("SELECT mark FROM state", [], |r| r.get(0))?)
+}
+
+impl Catalog {
+    /// MACHINE-2: through SQLite's online backup, from the file into the writing connection. What
+    /// is no catalog of this format, or cut short, is refused before; an error on the way rolls
+    /// back. That the bytes are those that were sent is checked where they are fetched.
+    fn take_image(&mut self, from: &Path) -> Result<(), Fatal> {
+        let image = schema::open_reader(from)?;
+        image.query_row("SELECT applied FROM state", [], |r| r.get::<_, i64>(0))?;
+        match Backup::new(&image, &mut self.db)?.step(-1)? {
+            StepResult::Done => {}
+            // nobody else writes here, and the image is nobody else's
+            _ => return Err(Fatal::Broken("somebody else writes to the catalog or the image")),
+        }
+        self.reload()?;
+        self.sync()?;
+        self.try_checkpoint(); // now rather than in the next commit: the log is as long as the image
+        Ok(())
+    }
+
+    /// Makes a checkpoint; without one the log only grows.
+    fn try_checkpoint(&mut self) {
+        if let Err(error) = self.checkpoint() {
+            tracing::warn!(%error, "checkpoint of the catalog failed");
+        }
+    }
+}
