@@ -9,6 +9,7 @@
 mod apply;
 pub mod command;
 pub mod lease;
+pub mod machine;
 pub mod query;
 mod stats;
 pub mod store;
@@ -27,8 +28,10 @@ use crate::actors::committer::{CommitError, Committer, Machine, Turn};
 use crate::cluster::{
     ActorError, Call, CallError, Cluster, Context, Nack, Reply, Scope, Service, To, Wire,
 };
+use crate::replica::{self, Keyed};
 use crate::types::now_ms;
 use command::{Command, Enqueued, Outcome};
+use machine::QueueMachine;
 use query::{Cursor, TaskFilter, TaskPage};
 use store::{QueueStore, StoreError};
 use task::{NewTask, Task};
@@ -128,11 +131,8 @@ pub async fn enqueue(
     }
 }
 
-/// The state machine with the index that the committer asks for.
-struct Indexed {
-    store: Arc<QueueStore>,
-    applied: u64,
-}
+/// The state machine as the committer wants it: on disk when it returns.
+struct Indexed(QueueMachine);
 
 impl Machine for Indexed {
     type Command = Command;
@@ -140,12 +140,14 @@ impl Machine for Indexed {
     type Error = StoreError;
 
     fn applied(&self) -> u64 {
-        self.applied
+        replica::Machine::applied(&self.0)
     }
 
     fn apply(&mut self, first: u64, commands: &[Command]) -> Result<Vec<Outcome>, StoreError> {
-        let outcomes = self.store.apply_batch(first, commands)?;
-        self.applied = first - 1 + commands.len() as u64;
+        let keyless = |command: &Command| Keyed { key: 0, command: command.clone() };
+        let commands: Vec<Keyed<Command>> = commands.iter().map(keyless).collect();
+        let outcomes = replica::Machine::apply(&mut self.0, first, &commands, &[])?;
+        replica::Machine::sync(&mut self.0)?;
         Ok(outcomes)
     }
 
@@ -218,9 +220,8 @@ impl Service for Queue {
         let (tx, rx) = tokio::sync::oneshot::channel();
         let open = move || -> Result<Indexed, StoreError> {
             let store = Arc::new(QueueStore::open(&path)?);
-            let applied = store.applied_index()?;
             let _ = tx.send(store.clone());
-            Ok(Indexed { store, applied })
+            Ok(Indexed(QueueMachine::new(store)?))
         };
         let committer = Committer::start(&self.turn, cx.fail(), open, || ()).await?;
         Ok(State { committer, store: rx.await? })
