@@ -6,6 +6,7 @@ pub mod figures;
 pub mod member;
 pub mod metadata;
 pub mod queue_worker;
+pub mod redb_state;
 pub mod replicated;
 pub mod storage_node;
 pub mod supervisor;

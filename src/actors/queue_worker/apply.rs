@@ -1,6 +1,6 @@
 //! Applies one command to the tables: the deterministic state machine of the queue.
 //!
-//! Called by [`QueueStore`](super::store::QueueStore) in its write transaction. What becomes of a
+//! Called by the queue's [machine](super::machine) in a write transaction. What becomes of a
 //! single task is decided in `lease.rs`; here it is found, checked against bounds and written.
 //! Invariants: `COMMAND-1`, `COMMAND-2` (every check comes before the first write), `COMMAND-4`.
 
@@ -8,11 +8,12 @@ use redb::Error;
 
 use super::command::{Command, Enqueued, LeaseRef, MAX_ITEMS, Outcome, PAGE_BYTES, Refused};
 use super::lease::{self, MAX_LEASE_MS};
-use super::tables::{DueKey, Tables, encoded_size};
+use super::tables::{DueKey, Tables};
 use super::task::{
     ERROR_LIMIT_BYTES, ID_LIMIT_BYTES, KindName, Lease, NewTask, TASK_LIMIT_BYTES, Task, TaskState,
     WORKER_LIMIT_BYTES,
 };
+use crate::actors::redb_state::encoded_size;
 use crate::types::UnixMillis;
 
 /// What a task may grow by after it was taken in: lease, error, times.
@@ -90,7 +91,7 @@ fn check(command: &Command) -> Result<(), Refused> {
 
 /// Whether the queue takes another unfinished task.
 fn room(tables: &Tables<'_>, limit: u64) -> Result<(), Refused> {
-    if tables.head.counts.unfinished() < limit { Ok(()) } else { Err(Refused::Full { limit }) }
+    if tables.figures.counts.unfinished() < limit { Ok(()) } else { Err(Refused::Full { limit }) }
 }
 
 fn enqueue(tables: &mut Tables<'_>, tasks: &[NewTask], limit: u64) -> Result<Outcome, Error> {
@@ -267,7 +268,7 @@ fn purge(
         for seq in tables.in_state(state, u64::MAX, budget + 1)? {
             let row = tables.row(seq)?;
             let old = row.task.finished_ms.is_some_and(|at| at < finished_before_ms);
-            if !old && tables.head.counts.in_state(state) <= keep {
+            if !old && tables.figures.counts.in_state(state) <= keep {
                 break;
             }
             if budget == 0 {

@@ -1,14 +1,17 @@
 //! What changes the queue, and what came of it.
 //!
-//! Made by the queue actor (and, from part 2 on, carried by its replicated log); applied by
-//! [`QueueStore`](super::store::QueueStore).
+//! Made by the queue actor and carried by its replicated log; applied by the queue's
+//! [machine](super::machine).
 //!
 //! - `COMMAND-1` a command carries every time, random number and limit that its effect depends on:
 //!   the same commands in the same order give the same outcomes and the same state anywhere.
 //! - `COMMAND-2` a refused command changes nothing.
-//! - `COMMAND-3` a command whose outcome got lost may be sent again: `Enqueue` knows the ids,
-//!   `Complete` and `Fail` know the token and answer as the first time. A second `Lease` gives
-//!   further tasks; those of the lost answer come back when their lease expires.
+//! - `COMMAND-3` a command whose outcome got lost may be sent again under the key of its intent and
+//!   is answered as the first time, also by the same leases or the same refusal, for as long as that
+//!   outcome is kept ([`Schema::KEEP_COMMANDS`](crate::actors::redb_state::Schema::KEEP_COMMANDS)).
+//!   Beyond that, and without a key, `Enqueue` knows the ids, `Complete` and `Fail` know the token
+//!   and answer as the first time; a second `Lease` gives further tasks, and those of the lost answer
+//!   come back when their lease expires.
 //! - `COMMAND-4` no outcome is larger than [`PAGE_BYTES`] and one task.
 
 use serde::{Deserialize, Serialize};
@@ -230,7 +233,4 @@ pub enum Refused {
         /// Which value.
         field: String,
     },
-    /// The index of the command was applied before; its outcome is no longer known.
-    #[error("command was applied before")]
-    AlreadyApplied,
 }

@@ -48,7 +48,7 @@ pub struct Stats {
     pub totals: Totals,
     /// When the task that waits longest was made; its age is now minus this.
     pub oldest_waiting_ms: Option<UnixMillis>,
-    /// Index of the last command in the last batch that changed something.
+    /// Index of the last command.
     pub applied_index: u64,
 }
 

@@ -5,18 +5,17 @@
 //!
 //! - `TABLES-1` each task has one row in `tasks`, one in `ids`, one in `states`, and one in `due`
 //!   exactly while it waits.
-//! - `TABLES-2` `head` (applied index, next numbers, counts) is written in the same transaction as
-//!   the tasks.
+//! - `TABLES-2` the figures (next numbers, counts) are written in the same transaction as the tasks.
 //! - `TABLES-3` sequence numbers and tokens only grow, also over restarts.
 
-use bincode::Options;
-use redb::{Error, ReadableTable, StorageError, Table, TableDefinition, WriteTransaction};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use redb::{Error, ReadableTable, Table, TableDefinition, WriteTransaction};
+use serde::{Deserialize, Serialize};
 
 use super::lease::is_waiting;
 use super::query::Cursor;
 use super::stats::{Counts, Seen, Totals};
 use super::task::{KindName, Task, TaskState};
+use crate::actors::redb_state::{EachTable, corrupted, decode, encode};
 use crate::types::UnixMillis;
 
 /// Sequence number -> task.
@@ -27,8 +26,8 @@ pub(super) const IDS: TableDefinition<&str, u64> = TableDefinition::new("ids");
 pub(super) const STATES: TableDefinition<StateKey, ()> = TableDefinition::new("states");
 /// Place in the line of waiting tasks.
 pub(super) const DUE: TableDefinition<DueKey, ()> = TableDefinition::new("due");
-/// `head` -> [`Head`], `format` -> version of the file.
-pub(super) const HEAD: TableDefinition<&str, &[u8]> = TableDefinition::new("head");
+/// One row: [`Figures`].
+pub(super) const FIGURES: TableDefinition<(), &[u8]> = TableDefinition::new("figures");
 
 /// (state, time or 0, sequence number): waiting tasks by arrival, running ones by the end of their
 /// lease, finished ones by the time they ended.
@@ -38,18 +37,17 @@ pub(super) type DueKey = (u8, u8, u64, u64);
 
 /// What the file knows besides the tasks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Head {
-    pub(super) applied_index: u64,
+pub(super) struct Figures {
     next_seq: u64,
     next_token: u64,
     pub(super) counts: Counts,
     pub(super) totals: Totals,
 }
 
-impl Default for Head {
+impl Default for Figures {
     fn default() -> Self {
         let (counts, totals) = (Counts::default(), Totals::default());
-        Head { applied_index: 0, next_seq: 1, next_token: 1, counts, totals }
+        Figures { next_seq: 1, next_token: 1, counts, totals }
     }
 }
 
@@ -60,36 +58,42 @@ pub(super) struct Row {
     pub(super) task: Task,
 }
 
+/// Shows every table.
+pub(super) fn each_table(each: &mut impl EachTable) -> Result<(), Error> {
+    each.table(TASKS)?;
+    each.table(IDS)?;
+    each.table(STATES)?;
+    each.table(DUE)?;
+    each.table(FIGURES)
+}
+
 /// All tables, open in one write transaction.
-pub(super) struct Tables<'tx> {
+pub struct Tables<'tx> {
     tasks: Table<'tx, u64, &'static [u8]>,
     ids: Table<'tx, &'static str, u64>,
     states: Table<'tx, StateKey, ()>,
     due: Table<'tx, DueKey, ()>,
-    heads: Table<'tx, &'static str, &'static [u8]>,
-    pub(super) head: Head,
-    /// Whether any task was written in this transaction.
-    pub(super) changed: bool,
+    row: Table<'tx, (), &'static [u8]>,
+    pub(super) figures: Figures,
 }
 
 impl<'tx> Tables<'tx> {
     pub(super) fn open(tx: &'tx WriteTransaction) -> Result<Self, Error> {
-        let heads = tx.open_table(HEAD)?;
-        let head = read_head(&heads)?;
+        let row = tx.open_table(FIGURES)?;
+        let figures = read_figures(&row)?;
         Ok(Tables {
             tasks: tx.open_table(TASKS)?,
             ids: tx.open_table(IDS)?,
             states: tx.open_table(STATES)?,
             due: tx.open_table(DUE)?,
-            heads,
-            head,
-            changed: false,
+            row,
+            figures,
         })
     }
 
-    /// Writes the head; call before the commit.
+    /// Writes the figures; call before the commit.
     pub(super) fn close(mut self) -> Result<(), Error> {
-        self.heads.insert("head", encode(&self.head).as_slice())?;
+        self.row.insert((), encode(&self.figures).as_slice())?;
         Ok(())
     }
 
@@ -103,13 +107,13 @@ impl<'tx> Tables<'tx> {
     }
 
     pub(super) fn next_token(&mut self) -> u64 {
-        self.head.next_token += 1;
-        self.head.next_token - 1
+        self.figures.next_token += 1;
+        self.figures.next_token - 1
     }
 
     pub(super) fn insert(&mut self, task: Task) -> Result<(), Error> {
-        let seq = self.head.next_seq;
-        self.head.next_seq += 1;
+        let seq = self.figures.next_seq;
+        self.figures.next_seq += 1;
         self.ids.insert(task.id.as_str(), seq)?;
         self.replace(seq, None, Some(&task))
     }
@@ -132,7 +136,6 @@ impl<'tx> Tables<'tx> {
         before: Option<&Task>,
         after: Option<&Task>,
     ) -> Result<(), Error> {
-        self.changed = true;
         let states = [before, after].map(|task| task.map(|task| state_key(seq, task)));
         if states[0] != states[1] {
             swap(&mut self.states, states)?;
@@ -145,7 +148,7 @@ impl<'tx> Tables<'tx> {
             Some(task) => drop(self.tasks.insert(seq, encode(task).as_slice())?),
             None => drop(self.tasks.remove(seq)?),
         }
-        Seen { before, after }.count(&mut self.head.counts, &mut self.head.totals);
+        Seen { before, after }.count(&mut self.figures.counts, &mut self.figures.totals);
         Ok(())
     }
 
@@ -203,11 +206,11 @@ pub(super) fn cursor_of(key: StateKey) -> Result<Cursor, Error> {
     Ok(Cursor { state, at: key.1, seq: key.2 })
 }
 
-pub(super) fn read_head(
-    heads: &impl ReadableTable<&'static str, &'static [u8]>,
-) -> Result<Head, Error> {
-    let row = heads.get("head")?;
-    row.map_or_else(|| Ok(Head::default()), |row| decode("head", row.value()))
+pub(super) fn read_figures(
+    row: &impl ReadableTable<(), &'static [u8]>,
+) -> Result<Figures, Error> {
+    let row = row.get(())?;
+    row.map_or_else(|| Ok(Figures::default()), |row| decode("figures", row.value()))
 }
 
 pub(super) fn read_row(
@@ -216,27 +219,4 @@ pub(super) fn read_row(
 ) -> Result<Row, Error> {
     let bytes = tasks.get(seq)?.ok_or_else(|| corrupted(format!("task {seq} is missing")))?;
     Ok(Row { seq, task: decode("task", bytes.value())? })
-}
-
-fn options() -> impl Options {
-    bincode::DefaultOptions::new().with_fixint_encoding()
-}
-
-/// The encoded size in bytes, as in messages between nodes.
-pub(super) fn encoded_size(value: &impl Serialize) -> u64 {
-    options().serialized_size(value).unwrap_or(u64::MAX)
-}
-
-fn encode(value: &impl Serialize) -> Vec<u8> {
-    options().serialize(value).expect("plain structs of known length always encode to memory")
-}
-
-fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Error> {
-    // a length prefix in a damaged row may not make us allocate more than the row has
-    let bounded = options().with_limit(bytes.len() as u64);
-    bounded.deserialize(bytes).map_err(|e| corrupted(format!("{what} row: {e}")))
-}
-
-fn corrupted(text: String) -> Error {
-    StorageError::Corrupted(text).into()
 }

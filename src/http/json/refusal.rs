@@ -69,10 +69,9 @@ impl From<QueueRefused> for ApiError {
         match refused {
             QueueRefused::NoSuchTask => ApiError::unknown(text),
             QueueRefused::Full { .. } => ApiError::overload(text),
-            QueueRefused::IdTaken
-            | QueueRefused::StaleToken
-            | QueueRefused::WrongState { .. }
-            | QueueRefused::AlreadyApplied => ApiError::conflict(text),
+            QueueRefused::IdTaken | QueueRefused::StaleToken | QueueRefused::WrongState { .. } => {
+                ApiError::conflict(text)
+            }
             QueueRefused::Invalid { field } => ApiError::invalid(&field, text, "see /openapi.json"),
         }
     }
