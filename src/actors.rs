@@ -1,7 +1,7 @@
 //! The actors of the services: each a pure core and a thin shell, under a supervisor.
 
 pub mod census;
-pub mod committer;
+pub mod fault_injector;
 pub mod figures;
 pub mod member;
 pub mod metadata;

@@ -243,6 +243,11 @@ impl<S: Schema> Store<S> {
         self.read(|tx| Digest::of::<S>(tx))
     }
 
+    /// The same with the index of the last command that it holds.
+    fn digest_at(&self) -> Result<(u64, [u8; 16]), StoreError> {
+        self.read(|tx| Ok((applied_index(tx)?, Digest::of::<S>(tx)?)))
+    }
+
     /// Applies a batch and keeps `mark`, not yet on disk (STATE-1).
     fn apply(
         &self,

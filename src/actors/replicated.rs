@@ -35,7 +35,7 @@ pub async fn begin<W: Wire, M: Machine>(
     leads: &Leads,
 ) -> Result<Replica<M>, ActorError> {
     let replica = replica_of(slot, REPLICA_LIMIT).await?;
-    let (told, tell) = (leads.clone(), cx.lead::<W>());
+    let (told, tell, fail) = (leads.clone(), cx.lead::<W>(), cx.fail());
     let of = replica.clone();
     cx.spawn(async move {
         let _led = Led(told.clone());
@@ -44,6 +44,7 @@ pub async fn begin<W: Wire, M: Machine>(
             told.send_replace(leads);
         };
         of.leadership(tell).await;
+        fail.now("its replica ended");
     });
     Ok(replica)
 }

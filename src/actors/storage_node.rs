@@ -30,7 +30,6 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
-use crate::actors::committer::Turn;
 use crate::cluster::{ActorError, Call, Context, Reply as Port, Service};
 use crate::data::client::DataClient;
 use crate::data::desk::{Desk, OpenDesk, TransferLimits};
@@ -50,6 +49,8 @@ const MAX_IDS: usize = 1000;
 const TURN_LIMIT: Duration = Duration::from_secs(30);
 
 type Answer = Result<Reply, StorageError>;
+/// Held by whichever life of the actor has the store open.
+type Turn = Arc<Mutex<()>>;
 
 /// Settings of a storage node.
 #[derive(Clone, Debug)]

@@ -63,6 +63,7 @@ pub struct ReplicaView {
     pub digest: Option<String>,
 }
 
+/// What may be asked for.
 #[derive(Deserialize, IntoParams)]
 pub struct GroupsQuery {
     /// Whether each replica is to read all its state and tell a digest of it.
@@ -79,6 +80,7 @@ impl ParamsInput for GroupsQuery {
     }
 }
 
+/// `GET /api/v1/groups`.
 #[derive(Serialize, ToSchema)]
 pub struct Groups {
     /// One a service.

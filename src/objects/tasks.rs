@@ -163,17 +163,18 @@ impl TaskExecutor {
     }
 
     async fn ask(&self, query: Query) -> Result<QueryReply, String> {
-        let asked = self.cluster.question(&Scope::new(CALL_LIMIT), metadata::Message::Read(query));
-        match asked.await.map_err(|e| e.to_string())? {
+        let scope = Scope::new(CALL_LIMIT);
+        let asked = self.cluster.question(&scope, metadata::Message::Read(query)).await;
+        match asked.map_err(|e| e.to_string())? {
             MetadataReply::Read(Ok(reply)) => Ok(reply),
             other => Err(format!("unexpected answer {other:?}")),
         }
     }
 
     async fn apply(&self, command: Command) -> Result<Applied, String> {
-        let command = metadata::Message::Apply(command);
-        let told = self.cluster.command(&Scope::new(CALL_LIMIT), command);
-        match told.await.map_err(|e| e.to_string())? {
+        let scope = Scope::new(CALL_LIMIT);
+        let told = self.cluster.command(&scope, metadata::Message::Apply(command)).await;
+        match told.map_err(|e| e.to_string())? {
             MetadataReply::Applied(Ok(applied)) => Ok(applied),
             other => Err(format!("unexpected answer {other:?}")),
         }

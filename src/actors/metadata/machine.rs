@@ -13,9 +13,11 @@ use std::path::Path;
 use rusqlite::backup::{Backup, StepResult};
 
 use super::command::{Command, Outcome};
+use super::query::{Query, QueryReply};
+use super::reader::CatalogReader;
 use super::schema;
 use super::store::{Catalog, Fatal};
-use crate::replica::{Export, Keyed, Machine};
+use crate::replica::{Digest, Digester, Export, Keyed, Machine};
 
 /// After how many commands a checkpoint is made in a quiet moment.
 const CHECKPOINT_COMMANDS: usize = 200;
@@ -53,6 +55,14 @@ impl Machine for Catalog {
 
     fn import(&mut self, from: &Path) -> Result<(), Fatal> {
         self.take_image(from)
+    }
+
+    fn digester(&self) -> Result<Digester<Fatal>, Fatal> {
+        let path = self.path.clone();
+        Ok(Box::new(move || match CatalogReader::open(path)?.query(&Query::Digest)? {
+            Ok(QueryReply::Digest { applied, digest }) => Ok(Digest { applied, md5: digest }),
+            _ => Err(Fatal::Broken("the catalog has no digest")),
+        }))
     }
 
     fn idle(&mut self) {

@@ -9,8 +9,8 @@ use super::command::PAGE_BYTES;
 use super::machine::Tasks;
 use super::query::{Cursor, SCAN_LIMIT, TaskFilter, TaskPage};
 use super::stats::Stats;
-use super::tables::{FIGURES, IDS, STATES, StateKey, TASKS, cursor_of, read_figures, read_row};
-use super::task::{Task, TaskState};
+use super::tables::{DUE, DueKey, FIGURES, IDS, STATES, StateKey, TASKS, cursor_of, read_figures, read_row};
+use super::task::{KindName, Task, TaskState};
 use crate::actors::redb_state::{Store, applied_index, encoded_size};
 use crate::types::UnixMillis;
 
@@ -48,6 +48,64 @@ impl QueueStore {
     pub fn stats(&self) -> Result<Stats, StoreError> {
         self.read(read_stats)
     }
+
+    /// When the first waiting task is due, if one waits.
+    ///
+    /// # Errors
+    /// [`StoreError::File`].
+    pub fn first_due(&self) -> Result<Option<UnixMillis>, StoreError> {
+        self.read(read_first_due)
+    }
+
+    /// Whether a lease ended at or before `now_ms` and was not taken away yet.
+    ///
+    /// # Errors
+    /// [`StoreError::File`].
+    pub fn has_overdue_lease(&self, now_ms: UnixMillis) -> Result<bool, StoreError> {
+        self.read(|tx| Ok(oldest(tx, TaskState::Running)?.is_some_and(|until| until <= now_ms)))
+    }
+
+    /// Whether there are finished tasks that ended before this time, or more than `keep` of one
+    /// final state.
+    ///
+    /// # Errors
+    /// [`StoreError::File`].
+    pub fn has_old(&self, before_ms: UnixMillis, keep: u64) -> Result<bool, StoreError> {
+        self.read(|tx| {
+            let counts = read_figures(&tx.open_table(FIGURES)?)?.counts;
+            for state in TaskState::ALL.into_iter().filter(|state| state.is_final()) {
+                let count: u64 = KindName::ALL.iter().map(|kind| counts.get(*kind, state)).sum();
+                if count > keep || oldest(tx, state)?.is_some_and(|ended| ended < before_ms) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
+    }
+}
+
+/// The time of the first task in a state: the end of its lease, or when it ended.
+fn oldest(tx: &ReadTransaction, state: TaskState) -> Result<Option<UnixMillis>, Error> {
+    let (first, end) = state_range(state);
+    let entry = tx.open_table(STATES)?.range(first..=end)?.next().transpose()?;
+    Ok(entry.map(|(key, _)| key.value().1))
+}
+
+fn read_first_due(tx: &ReadTransaction) -> Result<Option<UnixMillis>, Error> {
+    let line = tx.open_table(DUE)?;
+    let mut first: Option<UnixMillis> = None;
+    for kind in KindName::ALL {
+        let mut from: DueKey = (kind as u8, 0, 0, 0);
+        let end = (kind as u8, u8::MAX, u64::MAX, u64::MAX);
+        // the first of each priority: there are few
+        while let Some(entry) = line.range(from..=end)?.next() {
+            let (kind, priority, due, _) = entry?.0.value();
+            first = Some(first.map_or(due, |first| first.min(due)));
+            let Some(next) = priority.checked_add(1) else { break };
+            from = (kind, next, 0, 0);
+        }
+    }
+    Ok(first)
 }
 
 fn read_task(tx: &ReadTransaction, id: &str) -> Result<Option<Task>, Error> {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Schema, Store, StoreError, encoded_size};
-use crate::replica::{self, Export, Keyed};
+use crate::replica::{self, Digest, Digester, Export, Keyed};
 
 /// After how many transactions there is a sync.
 const SYNC_COMMITS: u64 = 1_024;
@@ -40,6 +40,14 @@ impl<S: Schema> Machine<S> {
         // what a crash left need not be on disk yet, though it can be read
         let unsynced = Unsynced { commits: 1, bytes: 0 };
         Ok(Machine { store, applied, unsynced })
+    }
+
+    /// A machine over the store in this file.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Machine::new(Arc::new(Store::open(path)?))
     }
 
     /// The state, for those who read.
@@ -99,6 +107,11 @@ impl<S: Schema> replica::Machine for Machine<S> {
         self.applied = self.store.import(from)?;
         self.unsynced = Unsynced::default();
         Ok(())
+    }
+
+    fn digester(&self) -> Result<Digester<StoreError>, StoreError> {
+        let store = self.store.clone();
+        Ok(Box::new(move || store.digest_at().map(|(applied, md5)| Digest { applied, md5 })))
     }
 
     fn idle(&mut self) {

@@ -199,16 +199,16 @@ impl Liaison {
     }
 
     async fn apply(&self, command: Command) -> Result<Applied, NoAnswer> {
-        let told = self.cluster.command(&Scope::new(CALL_LIMIT), Message::Apply(command));
-        match told.await? {
+        let scope = Scope::new(CALL_LIMIT);
+        match self.cluster.command(&scope, Message::Apply(command)).await? {
             MetadataReply::Applied(Ok(applied)) => Ok(applied),
             other => Err(NoAnswer(format!("unexpected answer {other:?}"))),
         }
     }
 
     async fn ask(&self, query: Query) -> Result<QueryReply, NoAnswer> {
-        let asked = self.cluster.question(&Scope::new(CALL_LIMIT), Message::Read(query));
-        match asked.await? {
+        let scope = Scope::new(CALL_LIMIT);
+        match self.cluster.question(&scope, Message::Read(query)).await? {
             MetadataReply::Read(Ok(reply)) => Ok(reply),
             other => Err(NoAnswer(format!("unexpected answer {other:?}"))),
         }
