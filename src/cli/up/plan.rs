@@ -236,11 +236,6 @@ impl FirstPorts {
                 return Err(Failure::usage(format!("--scale: a cluster needs {service}")));
             }
         }
-        if [Service::Metadata, Service::Queue].into_iter().any(|s| wanted(args, s) > 1) {
-            return Err(Failure::usage(
-                "--scale: metadata and queue are not replicated yet and run as one instance each",
-            ));
-        }
         let services = Service::ALL.into_iter().filter(|s| wanted(args, *s) > 0);
         services.map(|s| Ok((s, first_port(args.ports, s)?))).collect::<Result<_, _>>().map(Self)
     }
