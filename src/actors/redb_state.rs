@@ -333,7 +333,9 @@ fn row(
     Ok(head.get(name)?.map(|row| row.value().to_vec()))
 }
 
-fn format_of(head: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Option<String>, Error> {
+fn format_of(
+    head: &impl ReadableTable<&'static str, &'static [u8]>,
+) -> Result<Option<String>, Error> {
     Ok(row(head, "format")?.map(|row| String::from_utf8_lossy(&row).into_owned()))
 }
 

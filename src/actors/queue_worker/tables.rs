@@ -206,9 +206,7 @@ pub(super) fn cursor_of(key: StateKey) -> Result<Cursor, Error> {
     Ok(Cursor { state, at: key.1, seq: key.2 })
 }
 
-pub(super) fn read_figures(
-    row: &impl ReadableTable<(), &'static [u8]>,
-) -> Result<Figures, Error> {
+pub(super) fn read_figures(row: &impl ReadableTable<(), &'static [u8]>) -> Result<Figures, Error> {
     let row = row.get(())?;
     row.map_or_else(|| Ok(Figures::default()), |row| decode("figures", row.value()))
 }

@@ -12,8 +12,8 @@ use redb::{
 };
 
 use super::{
-    EachTable, HEAD, Place, Schema, Store, StoreError, answers, begin, encode, format_of, read_mark,
-    read_place,
+    EachTable, HEAD, Place, Schema, Store, StoreError, answers, begin, encode, format_of,
+    read_mark, read_place,
 };
 
 /// Pages of an image kept in memory, in bytes.
@@ -112,7 +112,8 @@ impl EachTable for Copy<'_> {
 impl<S: Schema> Store<S> {
     /// Writes the state as it is now to a new file, on disk when this returns; gives its mark.
     pub(super) fn export(&self, to: &Path) -> Result<Vec<u8>, StoreError> {
-        let from = self.database.begin_read().map_err(|error| StoreError::file(&self.path, error))?;
+        let from =
+            self.database.begin_read().map_err(|error| StoreError::file(&self.path, error))?;
         write_image::<S>(&from, to).map_err(|error| {
             let _ = std::fs::remove_file(to); // half an image is of no use
             StoreError::file(to, error)
