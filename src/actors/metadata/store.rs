@@ -89,7 +89,8 @@ impl From<rusqlite::Error> for Fatal {
 pub struct Catalog {
     pub(super) db: Connection,
     pub(super) path: PathBuf,
-    log: File,
+    /// The write-ahead log: see [`Catalog::sync`].
+    pub(super) log: File,
     applied: u64,
     intents: Intents,
     /// Commands since the last checkpoint.
