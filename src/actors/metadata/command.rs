@@ -6,7 +6,8 @@
 //! 1. COMMAND-1: a command holds every time, id and random value that its effect needs; applying
 //!    it reads no clock and draws no numbers.
 //! 2. COMMAND-2: a retried command is applied once: known by its data id, upload id, version id or
-//!    `request`, it answers as it did the first time.
+//!    `request`, it answers as it did the first time. (So does any under the key of an earlier one,
+//!    for a shorter while: INTENT-1.)
 //! 3. COMMAND-3: none is larger than 192 KiB: `Delete` takes as many items as fit (at most 1,000),
 //!    `Complete` names its parts as ranges and a digest, `Abort` and `AckOutbox` take at most
 //!    1,000 ids.

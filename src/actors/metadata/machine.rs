@@ -76,18 +76,25 @@ impl Machine for Catalog {
 /// Writes an image of the catalog at `path`, and gives the mark in it. The write-ahead log cannot
 /// begin anew meanwhile.
 fn export(path: &Path, to: &Path) -> Result<Vec<u8>, Fatal> {
-    let file_error = |source| Fatal::File { path: to.to_owned(), source };
+    let failed = |source| file_error(to, source);
     match std::fs::remove_file(to) {
         // left by an export that was cut off
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(file_error(error)),
+        Err(error) => return Err(failed(error)),
     }
-    let name = to.to_str().ok_or_else(|| file_error(std::io::ErrorKind::InvalidFilename.into()))?;
-    schema::open_reader(path)?.execute("VACUUM INTO ?1", [name])?;
-    File::open(to).and_then(|file| file.sync_all()).map_err(file_error)?;
-    let image = schema::open_reader(to)?;
-    Ok(image.query_row("SELECT mark FROM state", [], |r| r.get(0))?)
+    let name = to.to_str().ok_or_else(|| failed(std::io::ErrorKind::InvalidFilename.into()))?;
+    let write = || -> Result<Vec<u8>, Fatal> {
+        schema::open_reader(path)?.execute("VACUUM INTO ?1", [name])?;
+        File::open(to).and_then(|file| file.sync_all()).map_err(failed)?;
+        let image = schema::open_reader(to)?;
+        Ok(image.query_row("SELECT mark FROM state", [], |r| r.get(0))?)
+    };
+    write().inspect_err(|_| drop(std::fs::remove_file(to))) // where the disk is full, half of it
+}
+
+fn file_error(path: &Path, source: std::io::Error) -> Fatal {
+    Fatal::File { path: path.to_owned(), source }
 }
 
 impl Catalog {
@@ -96,7 +103,12 @@ impl Catalog {
     /// back. That the bytes are those that were sent is checked where they are fetched.
     fn take_image(&mut self, from: &Path) -> Result<(), Fatal> {
         let image = schema::open_reader(from)?;
-        image.query_row("SELECT applied FROM state", [], |r| r.get::<_, i64>(0))?;
+        let sql = "SELECT page_count*page_size FROM pragma_page_count, pragma_page_size, state";
+        let bytes: i64 = image.query_row(sql, [], |r| r.get(0))?;
+        let len = std::fs::metadata(from).map_err(|e| file_error(from, e))?.len();
+        if bytes as u64 != len {
+            return Err(file_error(from, std::io::ErrorKind::UnexpectedEof.into()));
+        }
         match Backup::new(&image, &mut self.db)?.step(-1)? {
             StepResult::Done => {}
             // nobody else writes here, and the image is nobody else's

@@ -4,7 +4,7 @@
 //! Owns the database file and its only writing connection.
 //!
 //! 1. STORE-1: a batch, the index of its last command and the mark of who feeds it are written in
-//!    one transaction, or none of them; what [`Catalog::sync`] came after is on disk.
+//!    one transaction, or none of them; what was applied before a [`Catalog::sync`] is on disk.
 //! 2. STORE-2: a refused command changes nothing (each runs in a savepoint).
 //! 3. STORE-3: the same commands at the same indexes give the same tables and the same outcomes.
 //! 4. STORE-4: a command at or below the applied index does nothing.
@@ -89,7 +89,8 @@ impl From<rusqlite::Error> for Fatal {
 pub struct Catalog {
     pub(super) db: Connection,
     pub(super) path: PathBuf,
-    log: File,
+    /// The write-ahead log: see [`Catalog::sync`].
+    pub(super) log: File,
     applied: u64,
     intents: Intents,
     /// Commands since the last checkpoint.
