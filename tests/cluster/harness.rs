@@ -49,6 +49,13 @@ pub struct Node {
     pub service: &'static str,
 }
 
+/// What a node is started with beyond the usual.
+#[derive(Clone, Copy, Default)]
+pub struct Further<'a> {
+    pub arguments: &'a [String],
+    pub variables: &'a [(&'a str, &'a Path)],
+}
+
 /// A port that was free a moment ago, outside the range of outgoing connections.
 pub fn free_port() -> u16 {
     let free = |port: &u16| {
@@ -73,17 +80,17 @@ impl Node {
         port: u16,
         secret: &str,
     ) -> Node {
-        Node::start_with(dir, service, seeds, port, secret, &[])
+        Node::start_with(dir, service, seeds, port, secret, Further::default())
     }
 
-    /// The same with further variables of the environment.
+    /// The same with further arguments and variables of the environment.
     pub fn start_with(
         dir: &Path,
         service: &'static str,
         seeds: &[String],
         port: u16,
         secret: &str,
-        variables: &[(&str, &Path)],
+        further: Further<'_>,
     ) -> Node {
         let address = format!("127.0.0.1:{port}");
         std::fs::create_dir_all(dir).unwrap();
@@ -95,7 +102,7 @@ impl Node {
             command.args(["--bootstrap", &seeds.join(",")]);
         }
         command.env("MOCKS3_SECRET", secret).stdin(Stdio::null());
-        command.envs(variables.iter().copied());
+        command.args(further.arguments).envs(further.variables.iter().copied());
         let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         Node { child, address, dir: dir.to_owned(), service }
     }

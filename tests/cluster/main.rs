@@ -8,6 +8,7 @@
 
 mod certificates;
 mod crashes;
+mod groups;
 mod harness;
 mod membership;
 mod strangers;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mocks3::cluster::transport::{NAME, TlsFiles, Transport};
 
 use crate::certificates::{Authority, Papers};
-use crate::harness::{Node, Observer, SECRET, free_port, isolated, until};
+use crate::harness::{Further, Node, Observer, SECRET, free_port, isolated, until};
 use crate::strangers::{CLOSED, closed_after, giants_cost};
 
 const JOIN: Duration = Duration::from_secs(10);
@@ -21,7 +21,8 @@ fn node(dir: &Path, service: &'static str, seeds: &[String], papers: &Papers) ->
         ("MOCKS3_CLUSTER__TLS__CERT", &*papers.cert),
         ("MOCKS3_CLUSTER__TLS__KEY", &*papers.key),
     ];
-    Node::start_with(dir, service, seeds, free_port(), SECRET, &variables)
+    let further = Further { variables: &variables, ..Further::default() };
+    Node::start_with(dir, service, seeds, free_port(), SECRET, further)
 }
 
 fn transport(papers: &Papers) -> Transport {

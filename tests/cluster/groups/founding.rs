@@ -1,0 +1,81 @@
+//! A group comes to be exactly once, whoever is there first.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{HEALED, SOON, Town, eventually};
+
+/// Longer than anything takes that comes before founding.
+const LONG_ENOUGH: Duration = Duration::from_secs(6);
+
+#[tokio::test]
+async fn three_fresh_nodes_found_one_group_and_keep_it_when_all_restart_at_once() {
+    let mut town = Town::of(3, &["--wanted", "metadata=3"], &[]);
+    let group = town.stands(0, &[0, 1, 2], &[]).await;
+    assert!(group["warning"].is_null(), "{group}");
+    for n in 0..3 {
+        town.stands(n, &[0, 1, 2], &[]).await;
+    }
+    let known: BTreeSet<_> = (0..3).map(|n| town.known(n)).collect();
+    assert_eq!(known.len(), 1, "{known:?}");
+    assert_eq!(known.first().unwrap().as_deref(), group["group"].as_str());
+    town.create_within(1, "kept", HEALED).await;
+    for n in 0..3 {
+        town.all[n].node.kill();
+    }
+    for n in 0..3 {
+        town.restart(n, false);
+    }
+    town.create_within(2, "kept-too", HEALED).await;
+    let after = town.stands(0, &[0, 1, 2], &[]).await;
+    assert_eq!(after["group"], group["group"]);
+    for n in 0..3 {
+        assert!(town.has(n, "kept").await && town.has(n, "kept-too").await);
+    }
+    town.are_equal(0, 3).await;
+}
+
+#[tokio::test]
+async fn nobody_founds_beside_a_group_whose_replicas_are_all_dead() {
+    let mut town = Town::of(1, &[], &[]);
+    town.create_within(0, "kept", SOON).await;
+    let storage = town.join("storage");
+    eventually("storage has heard of the group", SOON, async || {
+        town.known(storage).ok_or("no".into())
+    })
+    .await;
+    town.all[0].node.kill();
+    founds_nothing(town, storage, async |town| town.restart(0, false)).await;
+}
+
+#[tokio::test]
+async fn nobody_founds_beside_a_group_whose_replicas_are_all_frozen() {
+    let mut town = Town::of(1, &[], &[]);
+    town.create_within(0, "kept", SOON).await;
+    let storage = town.join("storage");
+    eventually("storage has heard of the group", SOON, async || {
+        town.known(storage).ok_or("no".into())
+    })
+    .await;
+    town.all[0].node.freeze();
+    founds_nothing(town, storage, async |town| {
+        town.all[0].node.signal(nix::sys::signal::Signal::SIGCONT);
+    })
+    .await;
+}
+
+/// A fresh metadata node that meets only a storage node waits, and joins when the others are back.
+async fn founds_nothing(mut town: Town, storage: usize, heal: impl AsyncFnOnce(&mut Town)) {
+    let one = town.join_one("metadata", storage);
+    let all = town.join("metadata");
+    tokio::time::sleep(LONG_ENOUGH).await;
+    for fresh in [one, all] {
+        assert!(!town.all[fresh].node.log().contains("group founded"), "{}", town.logs());
+        town.create(fresh, "other").await.assert_refused("without a group");
+        let path = "/buckets/kept";
+        town.ask(fresh, path, None).await.assert_refused("a read without a group");
+    }
+    heal(&mut town).await;
+    town.stands(one, &[0, one, all], &[]).await;
+    assert!(town.has(one, "kept").await && !town.has(all, "other").await);
+}
