@@ -224,7 +224,8 @@ impl Node {
         });
         let (image_desk, images) = match &sockets.images {
             Some(l) => {
-                let (desk, address) = (Arc::<Desk>::default(), options.addresses.told(l.local_addr()?));
+                let (desk, address) =
+                    (Arc::<Desk>::default(), options.addresses.told(l.local_addr()?));
                 let client = DataClient::over(transport.clone(), ClientOptions::default());
                 let plane = ImagePlane::new(&desk, address.to_string(), client);
                 (Some(desk), Some(Arc::new(plane)))

@@ -26,16 +26,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::actors::replicated::{self, Leads, Told};
-use crate::cluster::{
-    ActorError, Call, CallError, Cluster, Context, Reply, Scope, Service, Wire,
-};
+use crate::cluster::{ActorError, Call, CallError, Cluster, Context, Reply, Scope, Service, Wire};
 use crate::replica::actor::Slot;
 use crate::replica::types::Item;
 use crate::replica::{Keyed, Replica, talk};
 use crate::types::{UnixMillis, now_ms};
 use command::{Command, Enqueued, Outcome};
-use query::{Cursor, TaskFilter, TaskPage};
 use machine::QueueMachine;
+use query::{Cursor, TaskFilter, TaskPage};
 use store::{QueueStore, StoreError};
 use task::{NewTask, Task};
 

@@ -80,6 +80,7 @@ impl Running {
             secret: Secret::new(SECRET),
             config: config.clone(),
             wanted: Default::default(),
+            found_anew: Vec::new(),
         };
         let mut started = Node::start(options(&http)).await;
         for _ in 0..100 {
