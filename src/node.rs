@@ -174,8 +174,10 @@ impl Node {
             NodeDisk::open(&options.data_dir, &options.services, options.instance.as_deref())?;
         if let Some(id) = options.cluster_id {
             disk.set_cluster_id(id)?;
-        } else if disk.cluster_id() == 0 && options.services.contains(&Service::Metadata) {
-            disk.set_cluster_id(uuid::Uuid::new_v4().as_u128())?; // the first metadata node founds it
+        } else if disk.cluster_id() == 0
+            && let Some(id) = new_cluster(&options, &disk)
+        {
+            disk.set_cluster_id(id)?;
         }
         let info = member_info(&options, &disk, &sockets)?;
         let first = options.services.first().copied().unwrap_or(Service::Storage);
@@ -187,7 +189,6 @@ impl Node {
         let cluster_id = disk.cluster_id();
         let groups = disk.groups();
         let disk = Arc::new(Mutex::new(disk));
-        let known = Arc::new(KnownGroups::new(groups, keep_group(disk.clone())));
         let settings = SessionSettings {
             secret: options.secret.clone(),
             seeds: seeds(&options.bootstrap).cloned().collect(),
@@ -196,6 +197,8 @@ impl Node {
             transport: transport.clone(),
         };
         let sessions = Arc::new(Sessions::start(sockets.cluster, members, settings).await?);
+        let keep = keep_group(disk.clone(), sessions.clone());
+        let known = Arc::new(KnownGroups::new(groups, keep));
         let desk = Arc::<Desk>::default();
         let mut data_client = DataClient::over(transport.clone(), ClientOptions::default());
         if let Some(address) = &cluster.table().own().data_address {
@@ -397,13 +400,28 @@ fn keep_cluster_id(disk: Arc<Mutex<NodeDisk>>) -> Box<dyn Fn(u128) + Send + Sync
     })
 }
 
-fn keep_group(disk: Arc<Mutex<NodeDisk>>) -> Box<dyn Fn(Service, u128) + Send + Sync> {
+/// Keeps the id of a group. Who founds the metadata group founds the cluster, where nobody gave it
+/// an id: then it is that of the group.
+fn keep_group(
+    disk: Arc<Mutex<NodeDisk>>,
+    sessions: Arc<Sessions>,
+) -> Box<dyn Fn(Service, u128) + Send + Sync> {
     Box::new(move |service, id| {
-        let mut disk = disk.lock().expect("no panic while the disk is held");
-        if let Err(error) = disk.set_group(service, id) {
+        let kept = disk.lock().expect("no panic while the disk is held").set_group(service, id);
+        if let Err(error) = kept {
             tracing::error!(%error, %service, "cannot keep the id of a group");
         }
+        if service == Service::Metadata {
+            sessions.belongs_to(id);
+        }
     })
+}
+
+/// The id of the cluster that a new node begins: one that may meet others learns theirs instead.
+fn new_cluster(options: &NodeOptions, disk: &NodeDisk) -> Option<u128> {
+    let begins = options.bootstrap.is_empty() && options.services.contains(&Service::Metadata);
+    let founded = disk.groups().get(&Service::Metadata).copied();
+    founded.or_else(|| begins.then(|| uuid::Uuid::new_v4().as_u128()))
 }
 
 fn member_info(

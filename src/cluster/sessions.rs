@@ -131,6 +131,11 @@ impl Sessions {
         Some(*lock(&self.core.cluster_id)).filter(|id| *id != 0)
     }
 
+    /// The cluster got this id, unless it has one.
+    pub fn belongs_to(&self, cluster_id: u128) {
+        let _ = self.core.check_cluster(cluster_id); // it has another one: fine
+    }
+
     /// Waits until each known address is in session or did not answer once, at most `limit`: a node
     /// that serves before it knows its peers would refuse what they could do.
     pub async fn settled(&self, limit: Duration) {
