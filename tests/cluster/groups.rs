@@ -256,8 +256,10 @@ impl Town {
         let what = format!("{voters:?} vote and {learners:?} learn");
         eventually(&what, SOON, async || {
             let group = self.group(at).await;
+            let rows = group["replicas"].as_array().map_or(0, Vec::len);
             let whole = told(&group["voters"]) == names(voters)
                 && told(&group["learners"]) == names(learners)
+                && rows == voters.len() + learners.len()
                 && group["leader"].is_string();
             if whole { Ok(group) } else { Err(format!("{group}\n{}", self.logs())) }
         })

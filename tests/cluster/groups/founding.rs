@@ -16,9 +16,12 @@ async fn three_fresh_nodes_found_one_group_and_keep_it_when_all_restart_at_once(
     for n in 0..3 {
         town.stands(n, &[0, 1, 2], &[]).await;
     }
-    let known: BTreeSet<_> = (0..3).map(|n| town.known(n)).collect();
-    assert_eq!(known.len(), 1, "{known:?}");
-    assert_eq!(known.first().unwrap().as_deref(), group["group"].as_str());
+    eventually("all keep its id on their disks", SOON, async || {
+        let known: BTreeSet<_> = (0..3).map(|n| town.known(n)).collect();
+        let one = known.len() == 1 && known.first().unwrap().as_deref() == group["group"].as_str();
+        if one { Ok(()) } else { Err(format!("{known:?}")) }
+    })
+    .await;
     town.create_within(1, "kept", HEALED).await;
     for n in 0..3 {
         town.all[n].node.kill();

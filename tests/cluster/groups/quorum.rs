@@ -44,10 +44,10 @@ async fn without_a_quorum_everything_is_refused_in_time_and_goes_on_when_it_is_b
     town.all[b].node.kill();
     is_refused(&town, a, "killed").await;
     town.restart(b, false);
-    town.create_within(a, "two", HEALED).await;
+    town.create_within(a, "after", HEALED).await;
     town.restart(leader, false);
     for n in [leader, a, b] {
-        for bucket in ["kept", "thawed", "two"] {
+        for bucket in ["kept", "thawed", "after"] {
             assert!(town.has(n, bucket).await, "{bucket} at {n}");
         }
     }
@@ -71,5 +71,5 @@ async fn a_leader_that_slept_while_others_went_on_answers_nothing_stale() {
     town.all[a].node.signal(Signal::SIGCONT);
     town.all[b].node.signal(Signal::SIGCONT);
     assert!(town.has(leader, "later").await);
-    town.create_within(leader, "on", HEALED).await;
+    town.create_within(leader, "goes-on", HEALED).await;
 }
