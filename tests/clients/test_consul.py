@@ -19,6 +19,8 @@ from support.s3 import body, client
 
 pytestmark = pytest.mark.timeout(120)
 SERVICES = ["metadata", "storage", "queue"]
+# A fresh node waits 6 s for those that Consul may have forgotten before it founds a group.
+START_SECONDS = 30
 
 
 class Consul:
@@ -51,6 +53,11 @@ class Consul:
         self.process.kill()
         self.process.wait()
 
+    def forget(self):
+        """Started anew, it knows of nobody."""
+        self.stop()
+        return self.start()
+
     def healthy(self, service):
         return json.loads(get(self.url, f"/v1/health/service/{service}-service?passing")[2])
 
@@ -82,10 +89,12 @@ class Nodes:
     """One `mocks3 node` per service, told of nothing but Consul and the secret."""
 
     def __init__(self, folder, base, consul):
-        self.folder, self.consul = folder, consul
+        self.folder, self.base, self.consul = folder, base, consul
         self.urls, self.processes = {}, {}
+
+    def start_each(self):
         for n, service in enumerate(SERVICES):
-            self.start(service, service, base + n)
+            self.start(service, service, self.base + n)
 
     def start(self, name, service, port):
         self.urls[name] = f"http://127.0.0.1:{port}"
@@ -111,6 +120,38 @@ class Nodes:
                 return False
         return True
 
+    def group(self, service, at):
+        """How the group of a service stands, as a node sees it."""
+        groups = json.loads(get(self.urls[at], "/api/v1/groups")[2])["groups"]
+        [group] = [group for group in groups if short(group["service"]) == service]
+        return group
+
+    def led(self):
+        """Whether metadata and queue are ready to work."""
+        return all(self.group(service, service)["leader"] for service in ("metadata", "queue"))
+
+    def founded(self):
+        """How many groups of metadata came to be, by the logs of all nodes and their lives."""
+        logs = [log.read_text(errors="replace") for log in self.folder.glob("*.log")]
+        lines = [line for log in logs for line in log.splitlines() if "group founded" in line]
+        return sum('group="metadata"' in line for line in lines)
+
+    def end(self, name):
+        """SIGTERM, and the end in order of a node that is not one of the first three."""
+        self.processes[name].send_signal(signal.SIGTERM)
+        assert self.processes.pop(name).wait(20) == 0
+        del self.urls[name]
+
+    def signal(self, number):
+        for process in self.processes.values():
+            process.send_signal(number)
+
+    def mend(self):
+        """Starts those of the first three again that a test ended."""
+        for n, service in enumerate(SERVICES):
+            if self.processes[service].poll() is not None:
+                self.start(service, service, self.base + n)
+
     def stop(self):
         for process in self.processes.values():
             if process.poll() is None:
@@ -118,19 +159,32 @@ class Nodes:
                 process.wait()
 
 
-@pytest.fixture
-def around(tmp_path):
-    block = PortBlock()
-    consul = Consul(block.base + 10, tmp_path).start()
-    nodes = Nodes(tmp_path, block.base, consul)
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
+    folder, block = tmp_path_factory.mktemp("consul"), PortBlock()
+    consul = Consul(block.base + 10, folder).start()
+    nodes = Nodes(folder, block.base, consul)
     try:
-        wait_until("the nodes found each other through consul", nodes.joined, 20, 0.2)
-        wait_until("all are registered", consul.all_registered, 10)
+        nodes.start_each()
+        wait_until("both groups are founded", nodes.led, START_SECONDS, 0.2)
         yield consul, nodes
     finally:
         nodes.stop()
         consul.stop()
         block.release()
+
+
+@pytest.fixture
+def around(started):
+    """Consul and the nodes, all well; a test may end any of them, but leaves only these."""
+    consul, nodes = started
+    if consul.process.poll() is not None:
+        consul.start()
+    nodes.mend()
+    wait_until("the nodes found each other through consul", nodes.joined, START_SECONDS, 0.2)
+    wait_until("all are registered", consul.all_registered, START_SECONDS)
+    wait_until("both groups are led", nodes.led, START_SECONDS)
+    return consul, nodes
 
 
 def test_nodes_register_with_id_tags_and_meta(around):
@@ -150,11 +204,13 @@ def test_every_request_to_consul_is_counted_and_so_is_its_death(around):
         text = get(nodes.urls["queue"], "/metrics")[2].decode()
         name = "mocks3_call_duration_seconds_count{"
         lines = [line for line in text.splitlines() if line.startswith(name)]
-        return any('callee="consul"' in line and f'outcome="{outcome}"' in line for line in lines)
+        lines = [line for line in lines if 'callee="consul"' in line]
+        return sum(float(line.split()[-1]) for line in lines if f'outcome="{outcome}"' in line)
 
-    assert counted("ok") and not counted("connect")
+    wait_until("a further request is counted", lambda before=counted("ok"): counted("ok") > before, 15)
+    before = counted("connect")
     consul.stop()
-    wait_until("refused connections are counted", lambda: counted("connect"), 15)
+    wait_until("refused connections are counted", lambda: counted("connect") > before, 15)
 
 
 def test_consul_may_stop_and_forget_everything(around):
@@ -187,8 +243,7 @@ def test_a_node_that_dies_turns_critical(around):
 
 def test_a_node_that_comes_after_consul_forgot_everything_joins(around):
     consul, nodes = around
-    consul.stop()
-    consul.start()
+    consul.forget()
     wait_until("all have registered again", consul.all_registered, 15)
     block = PortBlock()
     try:
@@ -201,8 +256,53 @@ def test_a_node_that_comes_after_consul_forgot_everything_joins(around):
         got = client(nodes.urls["storage"]).get_object(Bucket=bucket, Key="k")
         assert body(got) == b"over the new one"
     finally:
-        nodes.processes["fourth"].kill()
-        nodes.processes["fourth"].wait()
+        nodes.end("fourth")
+        block.release()
+
+
+def test_a_fresh_replica_that_registers_first_after_consul_forgot_everything_joins(around):
+    """It finds nobody, and waits; the others, which stood still, come back and take it in."""
+    consul, nodes = around
+    before, block = nodes.group("metadata", "metadata"), PortBlock()
+    nodes.signal(signal.SIGSTOP)
+    try:
+        consul.forget()
+        nodes.start("fresh", "metadata", block.base)
+        wait_until("it has registered", lambda: len(consul.healthy("metadata")) == 1, 10)
+    finally:
+        nodes.signal(signal.SIGCONT)
+    try:
+
+        def learns():
+            now = nodes.group("metadata", "fresh")
+            assert now["group"] in (None, before["group"]), "it founded a group of its own"
+            return now["voters"] == before["voters"] and len(now["learners"]) == 1
+
+        wait_until("it learns", learns, START_SECONDS)
+        assert nodes.founded() == 1
+    finally:
+        nodes.end("fresh")
+        block.release()
+
+
+def test_fresh_replicas_that_meet_only_through_consul_found_one_group(tmp_path):
+    block = PortBlock()
+    consul = Consul(block.base + 10, tmp_path).start()
+    nodes = Nodes(tmp_path, block.base, consul)
+    try:
+        for n in range(3):
+            nodes.start(f"m{n}", "metadata", block.base + n)
+
+        def one_group():
+            groups = [nodes.group("metadata", f"m{n}") for n in range(3)]
+            assert len({group["group"] for group in groups} - {None}) <= 1, groups
+            return all(len(group["voters"]) == 3 for group in groups) or groups
+
+        wait_until("all vote in one group", lambda: one_group() is True, START_SECONDS)
+        assert nodes.founded() == 1
+    finally:
+        nodes.stop()
+        consul.stop()
         block.release()
 
 
