@@ -207,7 +207,8 @@ def test_every_request_to_consul_is_counted_and_so_is_its_death(around):
         lines = [line for line in lines if 'callee="consul"' in line]
         return sum(float(line.split()[-1]) for line in lines if f'outcome="{outcome}"' in line)
 
-    wait_until("a further request is counted", lambda before=counted("ok"): counted("ok") > before, 15)
+    before = counted("ok")
+    wait_until("a further request is counted", lambda: counted("ok") > before, 15)
     before = counted("connect")
     consul.stop()
     wait_until("refused connections are counted", lambda: counted("connect") > before, 15)

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use rand::{RngExt, SeedableRng};
+
 use super::{HEALED, SOON, Town, eventually};
 
 /// Longer than anything takes that comes before founding.
@@ -81,4 +83,30 @@ async fn founds_nothing(mut town: Town, storage: usize, heal: impl AsyncFnOnce(&
     heal(&mut town).await;
     town.stands(one, &[0, one, all], &[]).await;
     assert!(town.has(one, "kept").await && !town.has(all, "other").await);
+}
+
+#[tokio::test]
+async fn whoever_crashes_while_a_group_is_founded_there_is_one_in_the_end() {
+    let seed = std::env::var("MOCKS3TEST_SEED").ok().and_then(|s| s.parse().ok());
+    let seed = seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0);
+    eprintln!("MOCKS3TEST_SEED={seed}");
+    let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+    let mut town = Town::of(3, &["--wanted", "metadata=3"], &[]);
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..500))).await;
+        let victims: Vec<usize> = (0..3).filter(|_| random.random()).collect();
+        for n in &victims {
+            town.all[*n].node.kill();
+        }
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..200))).await;
+        for n in victims {
+            town.restart(n, false);
+        }
+    }
+    let group = town.stands(0, &[0, 1, 2], &[]).await;
+    for n in 1..3 {
+        assert_eq!(town.stands(n, &[0, 1, 2], &[]).await["group"], group["group"]);
+    }
+    town.create_within(0, "kept", HEALED).await;
+    assert!(town.has(1, "kept").await && town.has(2, "kept").await);
 }

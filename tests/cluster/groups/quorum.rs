@@ -1,8 +1,13 @@
 //! Without a quorum everything is refused in time; nothing that is stale is ever answered.
 
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
 
 use super::{HEALED, SOON, Town};
+
+/// The promise: from the death of a leader to the first write.
+const GAP: Duration = Duration::from_secs(5);
 
 async fn three() -> (Town, usize) {
     let town = Town::of(3, &["--wanted", "metadata=3"], &[]);
@@ -52,6 +57,22 @@ async fn without_a_quorum_everything_is_refused_in_time_and_goes_on_when_it_is_b
         }
     }
     town.are_equal(a, 3).await;
+}
+
+#[tokio::test]
+async fn another_leads_soon_after_the_death_of_the_leader() {
+    let (mut town, _) = three().await;
+    for round in 0..2 {
+        let leader = town.leader(0).await;
+        let (a, b) = ((leader + 1) % 3, (leader + 2) % 3);
+        town.all[leader].node.kill();
+        let bucket = format!("round-{round}");
+        town.create_within(a, &bucket, GAP).await;
+        assert!(town.has(b, &bucket).await);
+        town.restart(leader, false);
+        assert!(town.has(leader, &bucket).await);
+        town.stands(leader, &[0, 1, 2], &[]).await;
+    }
 }
 
 #[tokio::test]
