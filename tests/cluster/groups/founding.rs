@@ -110,3 +110,20 @@ async fn whoever_crashes_while_a_group_is_founded_there_is_one_in_the_end() {
     town.create_within(0, "kept", HEALED).await;
     assert!(town.has(1, "kept").await && town.has(2, "kept").await);
 }
+
+#[tokio::test]
+async fn a_founder_that_dies_at_once_leaves_no_second_group_behind() {
+    let mut town = Town::of(3, &[], &[]);
+    let founded = |town: &Town, n: usize| town.all[n].node.log().contains("group founded");
+    let founder = eventually("somebody founds", SOON, async || {
+        (0..3).find(|n| founded(&town, *n)).ok_or("nobody".into())
+    })
+    .await;
+    town.all[founder].node.kill();
+    tokio::time::sleep(LONG_ENOUGH).await; // longer than the promises that it was given
+    town.restart(founder, false);
+    let group = town.stands(founder, &[0, 1, 2], &[]).await;
+    for n in 0..3 {
+        assert_eq!(town.stands(n, &[0, 1, 2], &[]).await["group"], group["group"]);
+    }
+}
