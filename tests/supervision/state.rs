@@ -196,10 +196,18 @@ async fn hangs(kind: Kind) {
     let seen = root.call(Message::Observe, Some(Duration::from_secs(5))).await.unwrap().unwrap();
     let of = |seen: &[ActorNode]| seen.iter().find(|a| a.name == kind.role()).unwrap().clone();
     assert_eq!(of(&seen).state, "not answering", "{kind:?}");
+    let begun = Instant::now();
+    let end = loop {
+        let seen = root.call(Message::Observe, Some(Duration::from_secs(5))).await;
+        if let Some(end) = of(&seen.unwrap().unwrap()).last_end {
+            break end;
+        }
+        assert!(begun.elapsed() < HUNG, "{kind:?} was not found out");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(end.contains("did not answer"), "{end}");
     kept_within(HUNG, kind, at, 3, &mut ledger).await;
     kind.check(at, &ledger).await;
-    let seen = root.call(Message::Observe, Some(Duration::from_secs(5))).await.unwrap().unwrap();
-    assert!(of(&seen).last_end.as_ref().unwrap().contains("did not answer"), "{seen:?}");
     root.stop(None);
 }
 
