@@ -2,6 +2,7 @@
 
 pub mod census;
 pub mod committer;
+pub mod fault_injector;
 pub mod figures;
 pub mod member;
 pub mod metadata;
