@@ -4,10 +4,10 @@
 //!
 //! The bounds of the pause are those of the project's plan; the bench fails where one is broken.
 
+mod disk;
 #[path = "../../tests/cluster/harness.rs"]
 #[allow(dead_code, reason = "made for the tests")]
 mod harness;
-mod disk;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -91,7 +91,10 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     println!("everything: {}", path.display());
     let Some(most) = pauses.last() else { return Ok(()) };
     let median = pauses[pauses.len() / 2];
-    println!("leader killed {} times: writes pause {median:.2?} (p50), {most:.2?} (max)", args.kills);
+    println!(
+        "leader killed {} times: writes pause {median:.2?} (p50), {most:.2?} (max)",
+        args.kills
+    );
     ensure!(median <= Duration::from_secs(2), "the median pause exceeds 2 s");
     ensure!(*most <= Duration::from_secs(5), "the longest pause exceeds 5 s");
     Ok(())
@@ -129,7 +132,8 @@ impl GroupOf {
             let members = cluster.members();
             let of = members.iter().filter(|m| m.services == [Service::Metadata]);
             let asked = of.map(|m| standing::<Group>(cluster, &m.instance, LIMIT));
-            let all: Vec<_> = futures::future::join_all(asked).await.into_iter().flatten().collect();
+            let all: Vec<_> =
+                futures::future::join_all(asked).await.into_iter().flatten().collect();
             let vote = |s: &mocks3::replica::talk::Standing| s.voters.len() == self.nodes.len();
             let leader = all.iter().find(|s| s.leads).and_then(|s| s.leader.clone());
             if let Some(leader) = leader
