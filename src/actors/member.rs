@@ -41,6 +41,13 @@ pub enum Message {
     },
     /// The groups of replicas that you have heard of.
     Groups,
+    /// This group was founded: found no other. Answered as [`Message::Groups`].
+    Founded {
+        /// Of which service.
+        service: crate::types::Service,
+        /// Its id.
+        group: u128,
+    },
 }
 
 /// An answer of a member.
@@ -67,6 +74,7 @@ impl Wire for Message {
             Message::Events { .. } => "events",
             Message::Goodbye { .. } => "goodbye",
             Message::Groups => "groups",
+            Message::Founded { .. } => "founded",
         }
     }
 }
@@ -118,6 +126,10 @@ impl Service for Member {
                 call.reply.send(MemberReply::Events(events));
             }
             Message::Groups => call.reply.send(MemberReply::Groups(self.known.all())),
+            Message::Founded { service, group } => {
+                self.known.heard(&BTreeMap::from([(service, group)]));
+                call.reply.send(MemberReply::Groups(self.known.all()));
+            }
             Message::Goodbye { instance } => {
                 cx.cluster().table().left(&instance);
                 call.reply.send(MemberReply::Done);
@@ -161,16 +173,35 @@ pub async fn groups_of_others(
     cluster: &Cluster,
     limit: Duration,
 ) -> Vec<(String, Option<BTreeMap<crate::types::Service, u128>>)> {
+    ask_others(cluster, limit, Message::Groups).await
+}
+
+/// Tells the same members of a group that was founded; answered as [`groups_of_others`].
+pub async fn tell_of_group(
+    cluster: &Cluster,
+    limit: Duration,
+    (service, group): (crate::types::Service, u128),
+) -> Vec<(String, Option<BTreeMap<crate::types::Service, u128>>)> {
+    ask_others(cluster, limit, Message::Founded { service, group }).await
+}
+
+async fn ask_others(
+    cluster: &Cluster,
+    limit: Duration,
+    ask: Message,
+) -> Vec<(String, Option<BTreeMap<crate::types::Service, u128>>)> {
     let scope = Scope::new(limit);
     let others = cluster.members().into_iter();
     let others = others.filter(|m| m.instance != cluster.instance() && !m.services.is_empty());
-    let asked = others.map(|m| async move {
-        let answer = cluster.call(&scope, To::Instance(&m.instance), Message::Groups).await;
-        let known = match answer {
-            Ok(MemberReply::Groups(known)) => Some(known),
-            _ => None,
-        };
-        (m.instance, known)
+    let asked = others.map(|m| {
+        let ask = ask.clone();
+        async move {
+            let known = match cluster.call(&scope, To::Instance(&m.instance), ask).await {
+                Ok(MemberReply::Groups(known)) => Some(known),
+                _ => None,
+            };
+            (m.instance, known)
+        }
     });
     futures::future::join_all(asked).await
 }

@@ -1,4 +1,5 @@
-//! Whether a replica of this node may found a group: asked of everybody who might know of one.
+//! Whether a replica of this node may found a group: asked of everybody who might know of one. And
+//! whether that may begin: everybody is told of it before.
 //!
 //! - `FOUND-4` (of `replica/found.rs`): a second group of a kind would be a second truth. In doubt
 //!   nobody founds; the operator can say otherwise (`--found-anew`) after a loss of all replicas.
@@ -11,7 +12,7 @@ use crate::cluster::Cluster;
 use crate::cluster::consul::Consul;
 use crate::cluster::sessions::Sessions;
 use crate::replica::KnownGroups;
-use crate::replica::found::MayFound;
+use crate::replica::found::{Doubt, Intent, MayFound};
 use crate::types::Service;
 
 /// How long the others have to say what they know.
@@ -34,12 +35,19 @@ pub struct Founding {
 }
 
 impl Founding {
-    /// Whether a replica of this service may found a group now.
+    /// Whether a replica of this service may found a group now, or begin with it.
     pub fn asked_for(self: &Arc<Self>, service: Service) -> MayFound {
         let this = self.clone();
-        Arc::new(move |founder| {
+        Arc::new(move |intent| {
             let this = this.clone();
-            Box::pin(async move { this.allows(service, founder).await })
+            Box::pin(async move {
+                match intent {
+                    Intent::Found(founder) => {
+                        this.allows(service, founder).await.map_err(Doubt::Wait)
+                    }
+                    Intent::Begin(group) => this.tell(service, group).await,
+                }
+            })
         })
     }
 
@@ -72,5 +80,27 @@ impl Founding {
             Some(consul) => consul.may_found(service, founder).await,
             None => Ok(()),
         }
+    }
+
+    /// Tells all others of a group that was founded here (FOUND-5).
+    async fn tell(&self, service: Service, group: u128) -> Result<(), Doubt> {
+        if !self.sessions.are_settled() {
+            return Err(Doubt::Wait("other members are still being called".into()));
+        }
+        let others = member::tell_of_group(&self.cluster, LIMIT, (service, group)).await;
+        if self.has_seeds && others.is_empty() && !self.anew.contains(&service) {
+            return Err(Doubt::Wait("there is no other member to be told of the group".into()));
+        }
+        for (instance, groups) in others {
+            let groups = groups.ok_or_else(|| Doubt::Wait(format!("{instance} does not answer")));
+            match groups?.get(&service) {
+                Some(other) if *other != group && !self.anew.contains(&service) => {
+                    let why = format!("{instance} has heard of another group, {other:032x}");
+                    return Err(Doubt::Another(why));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }

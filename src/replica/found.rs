@@ -5,6 +5,9 @@
 //! - `FOUND-2` each of them has promised not to help another founder, for as long as the founding may
 //!   take. Of two that would found, the lower id goes first;
 //! - `FOUND-4` no node in session has heard of a group of this kind, nor has Consul, where it is used;
+//! - `FOUND-5` a group begins only once all in session have taken note of it, so that they found no
+//!   other should the founder be gone; one whose founder was gone before is given up where there is
+//!   another by then;
 //! - `FOUND-3` a group begins to work only when a majority of the replicas it was founded with belong
 //!   to it: a founder that crashes early leaves no second group behind.
 
@@ -29,9 +32,27 @@ const LIMIT: Duration = Duration::from_secs(1);
 /// How often is looked.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Asks whether the replica of this id may found a group now; the text says why not.
+/// What a replica would do.
+#[derive(Clone, Copy, Debug)]
+pub enum Intent {
+    /// The one of this id founds a group (FOUND-4).
+    Found(u128),
+    /// The group of this id begins, which it founded (FOUND-5).
+    Begin(u128),
+}
+
+/// Why it may not.
+#[derive(Clone, Debug)]
+pub enum Doubt {
+    /// Not yet, and why.
+    Wait(String),
+    /// There is another group.
+    Another(String),
+}
+
+/// Asks whether a replica may do that now.
 pub type MayFound =
-    Arc<dyn Fn(u128) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+    Arc<dyn Fn(Intent) -> Pin<Box<dyn Future<Output = Result<(), Doubt>> + Send>> + Send + Sync>;
 
 /// Whom this replica has promised to let found.
 #[derive(Debug, Default)]
@@ -73,7 +94,7 @@ pub fn find(own: ReplicaId, expect: usize, others: &[Standing]) -> Finding {
     }
 }
 
-/// Founds the group if that is up to this replica; done once it belongs to one.
+/// Founds the group if that is up to this replica; done once it belongs to one that works.
 pub async fn founding<G: Group, M: Machine>(
     replica: Replica<M>,
     log: LogStore,
@@ -82,47 +103,62 @@ pub async fn founding<G: Group, M: Machine>(
     promise: Arc<Mutex<Promise>>,
 ) {
     let mut said = String::new();
-    while log.group().is_none() {
-        let peers: Vec<String> = super::steward::instances(&cluster, home.service);
-        let asked = peers.iter().map(|peer| async {
-            standing::<G>(&cluster, peer, LIMIT).await.map(|standing| (peer.clone(), standing))
-        });
-        let others: Vec<_> = futures::future::join_all(asked).await.into_iter().flatten().collect();
-        let standings: Vec<Standing> = others.iter().map(|(_, s)| s.clone()).collect();
-        let mine = find(replica.id(), home.expect, &standings) == Finding::Mine;
-        if mine
-            && may_found(&home, &replica, &mut said).await
-            && promised::<G, M>(&replica, &cluster, &peers, &promise).await
-        {
-            let peer = |(instance, s): (String, Standing)| Peer { id: s.id, instance };
-            let voters = founders(replica.own(), others.into_iter().map(peer));
-            match log.found(rand::random(), voters).await {
-                Ok(()) => tracing::info!(group = G::NAME, "group founded"),
-                Err(error) => tracing::warn!(group = G::NAME, error, "group not founded"),
+    loop {
+        let Some(group) = log.group() else {
+            found_one::<G, M>(&replica, &log, &cluster, (&home, &promise), &mut said).await;
+            tokio::time::sleep(INTERVAL).await;
+            continue;
+        };
+        match begin(&replica, &log, &home, group, &mut said).await {
+            Ok(true) => return home.known.is_of(home.service, group),
+            Ok(false) => tracing::warn!(group = G::NAME, "the group that was founded is given up"),
+            Err(error) => {
+                return tracing::error!(group = G::NAME, error, "the new group does not begin");
             }
         }
-        tokio::time::sleep(INTERVAL).await;
-    }
-    if let Some(group) = log.group() {
-        home.known.is_of(home.service, group);
-    }
-    if let Err(error) = begin(&replica, &log).await {
-        tracing::error!(group = G::NAME, error, "the new group does not begin");
     }
 }
 
-/// FOUND-4; says why not, once.
-async fn may_found<M: Machine>(home: &Home<M>, replica: &Replica<M>, said: &mut String) -> bool {
-    match (home.may_found)(replica.id().0).await {
-        Ok(()) => true,
-        Err(why) => {
-            if *said != why {
-                tracing::info!(service = %home.service, why, "no group is founded yet");
-                *said = why;
-            }
-            false
+/// Looks once whether to found a group, and does so.
+async fn found_one<G: Group, M: Machine>(
+    replica: &Replica<M>,
+    log: &LogStore,
+    cluster: &Cluster,
+    (home, promise): (&Home<M>, &Mutex<Promise>),
+    said: &mut String,
+) {
+    let peers: Vec<String> = super::steward::instances(cluster, home.service);
+    let asked = peers.iter().map(|peer| async {
+        standing::<G>(cluster, peer, LIMIT).await.map(|standing| (peer.clone(), standing))
+    });
+    let others: Vec<_> = futures::future::join_all(asked).await.into_iter().flatten().collect();
+    let standings: Vec<Standing> = others.iter().map(|(_, s)| s.clone()).collect();
+    let mine = find(replica.id(), home.expect, &standings) == Finding::Mine;
+    if mine
+        && allowed(home, Intent::Found(replica.id().0), said).await == Some(true)
+        && promised::<G, M>(replica, cluster, &peers, promise).await
+    {
+        let peer = |(instance, s): (String, Standing)| Peer { id: s.id, instance };
+        let voters = founders(replica.own(), others.into_iter().map(peer));
+        match log.found(rand::random(), voters).await {
+            Ok(()) => tracing::info!(group = G::NAME, "group founded"),
+            Err(error) => tracing::warn!(group = G::NAME, error, "group not founded"),
         }
     }
+}
+
+/// Whether a replica may do that; `None`: not yet, which is said once.
+async fn allowed<M: Machine>(home: &Home<M>, intent: Intent, said: &mut String) -> Option<bool> {
+    let (why, answer) = match (home.may_found)(intent).await {
+        Ok(()) => return Some(true),
+        Err(Doubt::Wait(why)) => (why, None),
+        Err(Doubt::Another(why)) => (why, Some(false)),
+    };
+    if *said != why {
+        tracing::info!(service = %home.service, why, "no group is founded yet");
+        *said = why;
+    }
+    answer
 }
 
 /// Who votes at first: the founder and as many others as make an odd number (FOUND-3).
@@ -134,12 +170,31 @@ fn founders(own: &Peer, others: impl Iterator<Item = Peer>) -> Voters {
     first.map(|peer| (peer.id, peer)).collect()
 }
 
-/// Writes the first entry of a group that this replica founded, if it has not done so before.
-async fn begin<M: Machine>(replica: &Replica<M>, log: &LogStore) -> Result<(), String> {
-    match log.founders().await? {
-        Some(voters) => replica.initialize(voters).await,
-        None => Ok(()),
+/// Writes the first entry of a group that this replica founded, if it has not done so before; false:
+/// there is another (FOUND-5).
+async fn begin<M: Machine>(
+    replica: &Replica<M>,
+    log: &LogStore,
+    home: &Home<M>,
+    group: u128,
+    said: &mut String,
+) -> Result<bool, String> {
+    let Some(voters) = log.founders().await? else { return Ok(true) };
+    if replica.raft().is_initialized().await.map_err(|e| e.to_string())? {
+        return Ok(true);
     }
+    home.known.founds(home.service, Some(group));
+    loop {
+        match allowed(home, Intent::Begin(group), said).await {
+            Some(true) => break,
+            Some(false) => {
+                home.known.founds(home.service, None);
+                return log.give_up().await.map(|()| false);
+            }
+            None => tokio::time::sleep(INTERVAL).await,
+        }
+    }
+    replica.initialize(voters).await.map(|()| true)
 }
 
 /// FOUND-2.

@@ -14,31 +14,49 @@ type Keep = Box<dyn Fn(Service, u128) + Send + Sync>;
 /// The groups that this node knows of, one a service.
 pub struct KnownGroups {
     table: Mutex<BTreeMap<Service, u128>>,
+    /// Those that a replica of the own node founds; nobody else may have heard of them yet.
+    founding: Mutex<BTreeMap<Service, u128>>,
     keep: Keep,
 }
 
 impl KnownGroups {
     /// What the disk holds; `keep` writes what is learned.
     pub fn new(known: BTreeMap<Service, u128>, keep: Keep) -> Self {
-        KnownGroups { table: Mutex::new(known), keep }
+        KnownGroups { table: Mutex::new(known), founding: Mutex::default(), keep }
     }
 
     fn table(&self) -> MutexGuard<'_, BTreeMap<Service, u128>> {
         self.table.lock().expect("no panic while the table is held")
     }
 
+    fn founding(&self) -> MutexGuard<'_, BTreeMap<Service, u128>> {
+        self.founding.lock().expect("no panic while the table is held")
+    }
+
     /// All of them.
     pub fn all(&self) -> BTreeMap<Service, u128> {
-        self.table().clone()
+        let mut all = self.table().clone();
+        all.extend(self.founding().iter());
+        all
     }
 
     /// The group of a service.
     pub fn get(&self, service: Service) -> Option<u128> {
-        self.table().get(&service).copied()
+        self.all().get(&service).copied()
+    }
+
+    /// A replica of the own node founds this group, or gave it up. It is not kept yet.
+    pub fn founds(&self, service: Service, group: Option<u128>) {
+        let mut founding = self.founding();
+        match group {
+            Some(group) => founding.insert(service, group),
+            None => founding.remove(&service),
+        };
     }
 
     /// A replica of the own node belongs to this group.
     pub fn is_of(&self, service: Service, group: u128) {
+        self.founds(service, None);
         if self.table().insert(service, group) != Some(group) {
             (self.keep)(service, group);
         }

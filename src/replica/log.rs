@@ -206,6 +206,15 @@ impl LogStore {
         self.exec.run(move || file.found(group, &voters)).await.map_err(|e| e.to_string())
     }
 
+    /// Makes a replica new again whose group never began.
+    ///
+    /// # Errors
+    /// When the disk will not.
+    pub async fn give_up(&self) -> Result<(), String> {
+        let file = self.file.clone();
+        self.exec.run(move || file.give_up()).await.map_err(|e| e.to_string())
+    }
+
     /// With whom this replica founded its group, if it did.
     ///
     /// # Errors
@@ -300,6 +309,18 @@ impl File {
             Ok(())
         })?;
         *own = Some(group);
+        Ok(())
+    }
+
+    fn give_up(&self) -> Result<(), LogError> {
+        let mut own = self.group();
+        self.write(Durability::Immediate, |tx| {
+            let mut head = tx.open_table(HEAD)?;
+            head.remove("group")?;
+            head.remove("founders")?;
+            Ok(())
+        })?;
+        *own = None;
         Ok(())
     }
 
