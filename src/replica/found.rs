@@ -220,6 +220,7 @@ async fn promised<G: Group, M: Machine>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replica::Synced;
 
     fn new(id: u128) -> Standing {
         Standing {
@@ -255,6 +256,23 @@ mod tests {
             assert_eq!(founders.len(), voters, "of {all}");
             assert!(founders.contains_key(&ReplicaId(1)));
         }
+    }
+
+    #[tokio::test]
+    async fn a_group_that_is_given_up_leaves_the_replica_as_new_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.redb");
+        let open = || LogStore::open_file(&path, Synced::Always, Arc::new(())).unwrap();
+        let log = open();
+        let id = log.id();
+        log.found(1, Voters::new()).await.unwrap();
+        assert!(log.found(2, Voters::new()).await.is_err(), "it has founded one");
+        log.give_up().await.unwrap();
+        assert_eq!((log.group(), log.founders().await), (None, Ok(None)));
+        drop(log);
+        let log = open();
+        assert_eq!((log.id(), log.group()), (id, None));
+        assert!(log.is_of(3).await, "another group takes it in");
     }
 
     #[test]

@@ -97,4 +97,20 @@ mod tests {
         assert_eq!(*kept.lock().unwrap(), expected);
         assert_eq!(known.all(), BTreeMap::from([(Service::Metadata, 3), (Service::Queue, 4)]));
     }
+
+    #[test]
+    fn a_group_that_is_founded_is_told_but_kept_only_once_it_began() {
+        let kept = Arc::new(Mutex::new(0));
+        let count = kept.clone();
+        let known =
+            KnownGroups::new(BTreeMap::new(), Box::new(move |_, _| *count.lock().unwrap() += 1));
+        known.founds(Service::Queue, Some(1));
+        known.heard(&BTreeMap::from([(Service::Queue, 2)]));
+        assert_eq!(known.get(Service::Queue), Some(1), "of two founders each is told of the other");
+        known.founds(Service::Queue, None);
+        assert_eq!((known.get(Service::Queue), *kept.lock().unwrap()), (None, 0), "given up");
+        known.founds(Service::Queue, Some(3));
+        known.is_of(Service::Queue, 3);
+        assert_eq!((known.get(Service::Queue), *kept.lock().unwrap()), (Some(3), 1));
+    }
 }
