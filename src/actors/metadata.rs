@@ -23,6 +23,7 @@ mod objects;
 pub mod outbox;
 pub mod query;
 pub mod reader;
+pub mod rebalance;
 pub mod relay;
 mod reply;
 mod schema;
@@ -46,6 +47,7 @@ use command::{Command, Outcome};
 use model::Refused;
 use query::{Query, QueryReply};
 use reader::CatalogReader;
+use rebalance::{Progress, ProgressCell};
 use store::{Catalog, Fatal};
 
 /// Reader threads, each with a connection.
@@ -63,6 +65,8 @@ pub enum Message {
     Apply(Command),
     /// Ask something; answered [`MetadataReply::Read`].
     Read(Query),
+    /// How far the rebalancer of this node is; answered [`MetadataReply::Progress`].
+    Progress,
 }
 
 /// An answer of the metadata actor.
@@ -75,6 +79,8 @@ pub enum MetadataReply {
     Read(Result<QueryReply, Refused>),
     /// The disk would not; nothing was changed.
     Failed(String),
+    /// How far the rebalancer is.
+    Progress(Progress),
 }
 
 impl Wire for Message {
@@ -86,13 +92,16 @@ impl Wire for Message {
         match self {
             Message::Apply(_) => "apply",
             Message::Read(_) => "read",
+            Message::Progress => "progress",
         }
     }
 
     fn outcome(reply: &MetadataReply) -> &'static str {
         match reply {
             MetadataReply::Applied(Err(_)) | MetadataReply::Read(Err(_)) => "refused",
-            MetadataReply::Applied(Ok(_)) | MetadataReply::Read(Ok(_)) => "ok",
+            MetadataReply::Applied(Ok(_))
+            | MetadataReply::Read(Ok(_))
+            | MetadataReply::Progress(_) => "ok",
             MetadataReply::Failed(_) => "failed",
         }
     }
@@ -132,17 +141,24 @@ pub struct Metadata {
     durability: Durability,
     turn: Turn,
     outbox: Arc<Notify>,
+    progress: ProgressCell,
 }
 
 impl Metadata {
     /// A metadata service over the catalog in this file; `outbox` is notified after every batch.
     pub fn new(path: PathBuf, outbox: Arc<Notify>) -> Self {
-        Metadata { path, durability: Durability::Fsync, turn: Turn::default(), outbox }
+        let (turn, progress) = (Turn::default(), ProgressCell::default());
+        Metadata { path, durability: Durability::Fsync, turn, outbox, progress }
     }
 
     /// The same with another durability.
     pub fn durable(self, durability: Durability) -> Self {
         Metadata { durability, ..self }
+    }
+
+    /// Where the rebalancer beside the actor says how far it is.
+    pub fn progress(&self) -> ProgressCell {
+        self.progress.clone()
     }
 }
 
@@ -185,6 +201,10 @@ impl Service for Metadata {
                     Err(CommitError::Overload) => reply.refuse(Nack::Overload),
                     Err(CommitError::Harmless(why)) => reply.send(MetadataReply::Failed(why)),
                 });
+            }
+            Message::Progress => {
+                let progress = self.progress.lock().expect("no panic while it is held").clone();
+                call.reply.send(MetadataReply::Progress(progress));
             }
             Message::Read(query) => {
                 state.turn = (state.turn + 1) % state.readers.len();

@@ -54,7 +54,7 @@ pub async fn read(env: &Env, scope: &Scope, query: Query) -> Result<QueryReply, 
     match reply? {
         MetadataReply::Read(answer) => Ok(answer?),
         MetadataReply::Failed(why) => Err(Unavailable::Call(why).into()),
-        MetadataReply::Applied(_) => Err(unexpected("a question was answered as a command")),
+        _ => Err(unexpected("a question was answered as something else")),
     }
 }
 
@@ -69,9 +69,7 @@ pub async fn apply(env: &Env, scope: &Scope, command: Command) -> Result<Applied
         // "nothing was changed" speaks of this attempt; an earlier one may still have been applied
         Ok(MetadataReply::Failed(why)) if !maybe_done => Err(ApplyError::NotDone(why)),
         Ok(MetadataReply::Failed(why)) => Err(ApplyError::Unknown(why)),
-        Ok(MetadataReply::Read(_)) => {
-            Err(ApplyError::Unknown("a command was answered as a question".into()))
-        }
+        Ok(_) => Err(ApplyError::Unknown("a command was answered as something else".into())),
         Err(error) if maybe_done => Err(ApplyError::Unknown(error.to_string())),
         Err(error) => Err(ApplyError::NotDone(error.to_string())),
     }
