@@ -5,6 +5,7 @@ pub mod committer;
 pub mod figures;
 pub mod member;
 pub mod metadata;
+pub mod pace;
 pub mod queue_worker;
 pub mod storage_node;
 pub mod supervisor;

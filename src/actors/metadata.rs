@@ -80,7 +80,7 @@ pub enum MetadataReply {
     /// The disk would not; nothing was changed.
     Failed(String),
     /// How far the rebalancer is.
-    Progress(Progress),
+    Progress(Box<Progress>),
 }
 
 impl Wire for Message {
@@ -204,7 +204,7 @@ impl Service for Metadata {
             }
             Message::Progress => {
                 let progress = self.progress.lock().expect("no panic while it is held").clone();
-                call.reply.send(MetadataReply::Progress(progress));
+                call.reply.send(MetadataReply::Progress(Box::new(progress)));
             }
             Message::Read(query) => {
                 state.turn = (state.turn + 1) % state.readers.len();

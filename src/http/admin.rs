@@ -16,12 +16,14 @@ use utoipa::{IntoParams, ToSchema};
 use super::error::ApiError;
 use super::json::input::check_range;
 use super::json::{Api, Gate, Operation, Params, ParamsInput};
+use super::rebalance::Rebalance;
 use crate::actors::census::{self, Wanted};
 use crate::actors::member::{self, Root};
 use crate::actors::supervisor::ActorNode;
 use crate::cluster::{Cluster, MemberInfo, MemberState};
 use crate::events::{Event, EventLog};
 use crate::metrics;
+use crate::objects::rebalance;
 use crate::types::{Service, UnixMillis, now_ms};
 
 /// What these routes need of the node.
@@ -80,6 +82,9 @@ pub struct ClusterView {
     /// How many instances of each service run, and how many should, where that was said.
     #[serde(default)]
     pub roles: Vec<RoleView>,
+    /// How far the rebalancing of storage nodes is, where metadata says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebalance: Option<Rebalance>,
 }
 
 /// One service in `GET /api/v1/cluster`.
@@ -112,7 +117,7 @@ pub fn api(admin: Admin) -> Api {
         .answer::<ClusterView>(
             StatusCode::OK,
             "the members",
-            ClusterView { members: Vec::new(), roles: Vec::new() },
+            ClusterView { members: Vec::new(), roles: Vec::new(), rebalance: None },
         );
     let tree = Operation::get("/api/v1/actors")
         .about("The actor tree of every node")
@@ -226,7 +231,8 @@ async fn cluster(State(admin): State<Admin>) -> Json<ClusterView> {
             view(info, (state, lost_cause), actors)
         }
     });
-    let nested = futures::future::join_all(views).await;
+    let progress = rebalance::progress(&admin.cluster);
+    let (nested, progress) = futures::join!(futures::future::join_all(views), progress);
     let mut members: Vec<MemberView> = nested.into_iter().flatten().collect();
     members.sort_by(|a, b| (a.service, &a.instance).cmp(&(b.service, &b.instance)));
     let role = |(service, wanted): (&Service, &usize)| RoleView {
@@ -234,7 +240,8 @@ async fn cluster(State(admin): State<Admin>) -> Json<ClusterView> {
         wanted: *wanted,
         live: census::live(&admin.cluster, *service),
     };
-    Json(ClusterView { members, roles: admin.wanted.iter().map(role).collect() })
+    let roles = admin.wanted.iter().map(role).collect();
+    Json(ClusterView { members, roles, rebalance: progress.map(Rebalance::from) })
 }
 
 /// One row per service of the node.

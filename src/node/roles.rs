@@ -32,7 +32,7 @@ use crate::http::linger::Lingering;
 use crate::http::queue::{QueueEnv, WorkerHandle};
 use crate::http::{self, Handler, admin, s3};
 use crate::metrics;
-use crate::objects::Env;
+use crate::objects::{Env, rebalance};
 use crate::types::Service;
 
 /// What the roles are built from.
@@ -156,10 +156,16 @@ fn metadata_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
         move || -> task::Work { Box::pin(metadata::relay::run(cluster.clone(), outbox.clone())) };
     let cluster = parts.cluster.clone();
     let forget = move || -> task::Work { Box::pin(metadata::forget::run(cluster.clone())) };
+    let (cluster, progress) = (parts.cluster.clone(), service.progress());
+    let settings = rebalance::Settings::new(&parts.config);
+    let rebalance = move || -> task::Work {
+        Box::pin(rebalance::run(cluster.clone(), settings.clone(), progress.clone()))
+    };
     let children = vec![
         ChildSpec::service("metadata", &parts.cluster, move || service.clone()),
         task::child("relay", relay),
         task::child("forget", forget),
+        task::child("rebalance", rebalance),
         parts.figures(figures::metadata),
     ];
     Ok(parts.role(Service::Metadata, Strategy::RestForOne, children))

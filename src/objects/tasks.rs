@@ -90,8 +90,8 @@ impl TaskExecutor {
     /// needs none.
     async fn replicate(&self, data_id: DataId, to: &InstanceId) -> Result<(), String> {
         let Some(blob) = self.blob(data_id).await? else { return Ok(()) }; // gone meanwhile
-        if blob.locations.contains(to) {
-            return Ok(());
+        if !blob.lacking.contains(to) {
+            return Ok(()); // it is there, or not wanted any more
         }
         if !self.members().await?.contains(to) {
             return Ok(());

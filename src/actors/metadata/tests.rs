@@ -5,6 +5,7 @@ mod crash;
 mod listing;
 mod multipart;
 mod random;
+mod rebalance;
 mod semantics;
 
 use rusqlite::types::Value;
