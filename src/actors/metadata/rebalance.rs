@@ -11,7 +11,7 @@
 //! 1. REBALANCE-1: `Release` leaves at least `keep` copies in place on members, and never none,
 //!    whatever the one who sent it believed.
 //! 2. REBALANCE-2: only a wanted copy comes in place: a node that may delete its bytes (it asks, and
-//!    is neither) cannot become a location without another `Want` and another pull.
+//!    they are neither) becomes a location only after another `Want`.
 //! 3. REBALANCE-3: each step may be sent again, and changes nothing then.
 
 use std::sync::{Arc, Mutex};
