@@ -5,6 +5,7 @@ pub mod fault_injector;
 pub mod figures;
 pub mod member;
 pub mod metadata;
+pub mod pace;
 pub mod queue_worker;
 pub mod redb_state;
 pub mod replicated;

@@ -226,6 +226,9 @@ pub struct Storage {
     pub orphan_check: Span,
     /// How fast the scrubber reads, per second; "0B" = it does not.
     pub scrub_rate: Bytes,
+    /// How much is copied per second to bring data to the nodes that are to have them; "0B" =
+    /// nothing.
+    pub rebalance_rate: Bytes,
 }
 
 impl Default for Storage {
@@ -240,6 +243,7 @@ impl Default for Storage {
             orphan_grace: Span::secs(600),
             orphan_check: Span::secs(60),
             scrub_rate: Bytes::mib(20),
+            rebalance_rate: Bytes::mib(20),
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod json;
 pub mod linger;
 pub mod metadata;
 pub mod queue;
+pub mod rebalance;
 pub mod s3;
 pub mod storage;
 pub mod third_party;

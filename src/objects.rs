@@ -30,6 +30,7 @@ pub mod placement;
 pub mod put;
 pub mod range;
 pub mod read;
+pub mod rebalance;
 pub mod request;
 pub mod save;
 pub mod tags;

@@ -27,6 +27,7 @@ mod objects;
 pub mod outbox;
 pub mod query;
 pub mod reader;
+pub mod rebalance;
 pub mod relay;
 mod reply;
 mod schema;
@@ -51,6 +52,7 @@ use command::{Command, Outcome};
 use model::Refused;
 use query::{Query, QueryReply};
 use reader::CatalogReader;
+use rebalance::{Progress, ProgressCell};
 use store::{Catalog, Fatal};
 
 /// Reader threads, each with a connection.
@@ -66,6 +68,8 @@ pub enum Message {
     Apply(Command),
     /// Ask something; answered [`MetadataReply::Read`].
     Read(Query),
+    /// How far the rebalancer of this node is; answered [`MetadataReply::Progress`].
+    Progress,
 }
 
 /// An answer of the metadata actor.
@@ -78,6 +82,8 @@ pub enum MetadataReply {
     Read(Result<QueryReply, Refused>),
     /// The disk would not; nothing was changed.
     Failed(String),
+    /// How far the rebalancer is.
+    Progress(Box<Progress>),
 }
 
 impl Wire for Message {
@@ -89,13 +95,16 @@ impl Wire for Message {
         match self {
             Message::Apply(_) => "apply",
             Message::Read(_) => "read",
+            Message::Progress => "progress",
         }
     }
 
     fn outcome(reply: &MetadataReply) -> &'static str {
         match reply {
             MetadataReply::Applied(Err(_)) | MetadataReply::Read(Err(_)) => "refused",
-            MetadataReply::Applied(Ok(_)) | MetadataReply::Read(Ok(_)) => "ok",
+            MetadataReply::Applied(Ok(_))
+            | MetadataReply::Read(Ok(_))
+            | MetadataReply::Progress(_) => "ok",
             MetadataReply::Failed(_) => "failed",
         }
     }
@@ -132,6 +141,8 @@ pub struct Metadata {
     pub slot: Slot<Machine>,
     /// Told whether that leads.
     pub leads: Leads,
+    /// Where the rebalancer beside the actor says how far it is.
+    pub progress: ProgressCell,
 }
 
 type Question = (Query, Reply<Message>);
@@ -164,6 +175,10 @@ impl Service for Metadata {
             Message::Apply(command) => {
                 let command = Keyed { key: call.key, command };
                 replicated::submit(&state.replica, command, call.reply, MetadataReply::Applied);
+            }
+            Message::Progress => {
+                let progress = self.progress.lock().expect("no panic while it is held").clone();
+                call.reply.send(MetadataReply::Progress(Box::new(progress)));
             }
             Message::Read(query) => {
                 state.turn = (state.turn + 1) % state.readers.len();

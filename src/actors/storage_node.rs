@@ -34,6 +34,7 @@ use crate::cluster::{ActorError, Call, Context, Reply as Port, Service};
 use crate::data::client::DataClient;
 use crate::data::desk::{Desk, OpenDesk, TransferLimits};
 use crate::data::ticket::Grant;
+use crate::types::{DataId, InstanceId};
 use disk::{Disk, SharedDisk};
 use fetch::{Puller, Pulls};
 use maintenance::{Scrub, Sweep};
@@ -203,19 +204,8 @@ impl Service for StorageNode {
             Message::Info { data_ids } => run(cx, state, port, move |disk| {
                 Ok(Reply::Infos(data_ids.into_iter().map(|id| disk.info(id)).collect()))
             }),
-            Message::Fetch { data_id, from } => {
-                let Some(pull) = state.pulls.begin(data_id) else {
-                    port.send(Err(StorageError::Busy));
-                    return Ok(());
-                };
-                let (disk, cluster) = (state.disk.clone(), cx.cluster().clone());
-                let puller = Puller { disk, cluster, client: self.client.clone() };
-                cx.spawn(async move {
-                    let pulled = puller.pull(data_id, &from).await;
-                    drop(pull);
-                    port.send(pulled.map(Reply::Stored));
-                });
-            }
+            Message::Fetch { data_id, from } => self.on_fetch(cx, state, port, data_id, from),
+            Message::Discard { data_id } => on_discard(cx, state, port, data_id),
             Message::Stats => run(cx, state, port, |disk| Ok(Reply::Stats(disk.stats()))),
         }
         Ok(())
@@ -232,12 +222,7 @@ impl Service for StorageNode {
             });
         }
         if let Ok(sweep) = state.sweep.clone().try_lock_owned() {
-            let liaison = Liaison {
-                disk: state.disk.clone(),
-                cluster: cx.cluster().clone(),
-                registered: state.registered.clone(),
-                known: state.known.clone(),
-            };
+            let liaison = liaison(cx, state);
             cx.spawn(async move { liaison.round(sweep).await });
         }
         Ok(())
@@ -256,6 +241,51 @@ impl Service for StorageNode {
     }
 }
 
+impl StorageNode {
+    fn on_fetch(
+        &self,
+        cx: &mut Context,
+        state: &State,
+        port: Port<Message>,
+        data_id: DataId,
+        from: Vec<InstanceId>,
+    ) {
+        let Some(pull) = state.pulls.begin(data_id) else {
+            return port.send(Err(StorageError::Busy));
+        };
+        let (disk, cluster) = (state.disk.clone(), cx.cluster().clone());
+        let puller = Puller { disk, cluster, client: self.client.clone() };
+        cx.spawn(async move {
+            let pulled = puller.pull(data_id, &from).await;
+            drop(pull);
+            port.send(pulled.map(Reply::Stored));
+        });
+    }
+}
+
+/// Held against pulls of the same item (UPKEEP-3): one that was answered before is known to
+/// metadata as wanted, and a later one finds nothing here and makes its copy anew.
+fn on_discard(cx: &mut Context, state: &State, port: Port<Message>, data_id: DataId) {
+    let Some(pull) = state.pulls.begin(data_id) else {
+        return port.send(Err(StorageError::Busy));
+    };
+    let liaison = liaison(cx, state);
+    cx.spawn(async move {
+        let done = liaison.discard(data_id).await;
+        drop(pull);
+        port.send(done.map(|()| Reply::Done));
+    });
+}
+
+fn liaison(cx: &Context, state: &State) -> Liaison {
+    Liaison {
+        disk: state.disk.clone(),
+        cluster: cx.cluster().clone(),
+        registered: state.registered.clone(),
+        known: state.known.clone(),
+    }
+}
+
 /// Refuses requests that are out of bounds.
 fn check(request: &Message) -> Result<(), StorageError> {
     let too_much = match request {
@@ -267,6 +297,7 @@ fn check(request: &Message) -> Result<(), StorageError> {
         Message::BeginWrite { .. }
         | Message::BeginRead { .. }
         | Message::Fetch { .. }
+        | Message::Discard { .. }
         | Message::Stats => false,
     };
     let why = || format!("at most {INLINE_LIMIT} bytes and {MAX_IDS} ids in one message");

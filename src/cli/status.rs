@@ -8,7 +8,10 @@ use crate::actors::supervisor::ActorNode;
 use crate::cluster::MemberState;
 use crate::http::admin::{ClusterView, MemberView, all_running};
 use crate::http::groups::GroupView;
+use crate::http::rebalance::Rebalance;
 
+/// How wide the bar of the rebalancing is.
+const BAR: u64 = 30;
 /// A lag up to this is the normal one of a busy group.
 const LAG_SHOWN: u64 = 100;
 
@@ -22,7 +25,9 @@ const LAG_SHOWN: u64 = 100;
 JSON: {\"members\": [{service, instance, node, pid, state (live|lost), http_url, s3_url, data_address,
   cluster_address, actors: [{name, state, restarts, last_end?, summary?, children?}], lost_cause?,
   lag}], \"roles\": [{service, wanted, live}], \"groups\": [{service, group, leader, term, voters,
-  learners, replicas: [{instance, id, applied, lag}], warning?}]}")]
+  learners, replicas: [{instance, id, applied, lag}], warning?}], \"rebalance\"?: {state
+  (off|resting|counting|moving), nodes, copies, to_move, to_move_bytes, moved, moved_bytes,
+  under_way, released, postponed, rate, since}}")]
 pub struct StatusArgs {
     /// A node's HTTP address [default: the first of 127.0.0.1:8081-8085 that answers].
     #[arg(long, env = "MOCKS3_URL")]
@@ -119,6 +124,7 @@ fn table(view: &ClusterView) -> String {
     for role in view.roles.iter().filter(|role| role.live < role.wanted) {
         let _ = writeln!(text, "{}: only {} of {} run", role.service, role.live, role.wanted);
     }
+    text += &view.rebalance.as_ref().map(rebalance).unwrap_or_default();
     text
 }
 
@@ -140,6 +146,42 @@ fn group_line(group: &GroupView) -> String {
         let _ = write!(text, "\nwarning: {warning}");
     }
     text
+}
+
+/// How far objects are on their way to other storage nodes: a line while there is something to say.
+fn rebalance(view: &Rebalance) -> String {
+    let left = match view.postponed {
+        0 => String::new(),
+        n => format!(", {n} postponed"),
+    };
+    match view.state.as_str() {
+        "moving" => {
+            let (moved, all) = (view.moved.min(view.to_move), view.to_move.max(1));
+            let full = (moved * BAR / all) as usize;
+            let (done, open) = ("#".repeat(full), ".".repeat(BAR as usize - full));
+            format!(
+                "rebalancing [{done}{open}] {:>3} %  {moved} of {} copies, {} of {}, {}/s, \
+                 {} under way, {} let go{left}\n",
+                moved * 100 / all,
+                view.to_move,
+                size(view.moved_bytes),
+                size(view.to_move_bytes),
+                size(view.rate),
+                view.under_way,
+                view.released,
+            )
+        }
+        "counting" => "rebalancing: counting what there is to move\n".into(),
+        "resting" if view.moved + view.released + view.postponed > 0 => {
+            format!("rebalanced: {} copies made, {} let go{left}\n", view.moved, view.released)
+        }
+        _ => String::new(),
+    }
+}
+
+/// Bytes for the eye.
+fn size(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 /// The actors of all members, a line each.
@@ -212,5 +254,30 @@ mod tests {
         let tree = vec![node("metadata", "running", below), node("member", "running", vec![])];
         assert_eq!(actors(&tree), "2/3 running, metadata/b waiting");
         assert!(!all_running(&tree));
+    }
+
+    #[test]
+    fn a_rebalancing_is_shown_with_a_bar_while_it_runs_and_with_its_result_after_it() {
+        let view = |state: &str, moved| Rebalance {
+            state: state.into(),
+            to_move: 40,
+            moved,
+            to_move_bytes: 40 << 20,
+            moved_bytes: moved << 20,
+            rate: 1 << 20,
+            under_way: 2,
+            ..Rebalance::default()
+        };
+        let line = rebalance(&view("moving", 10));
+        let bar = format!("[{}{}]  25 %", "#".repeat(7), ".".repeat(23));
+        assert!(line.contains(&bar), "{line}");
+        for part in ["10 of 40 copies", "10.0 MiB of 40.0 MiB", "1.0 MiB/s", "2 under way"] {
+            assert!(line.contains(part), "{line} does not say {part}");
+        }
+        assert!(rebalance(&view("moving", 41)).contains("] 100 %"), "more came than were counted");
+        assert!(rebalance(&view("moving", 0)).contains(&format!("[{}]", ".".repeat(30))));
+        assert_eq!(rebalance(&view("resting", 0)), "");
+        let postponed = Rebalance { postponed: 3, ..view("resting", 40) };
+        assert_eq!(rebalance(&postponed), "rebalanced: 40 copies made, 0 let go, 3 postponed\n");
     }
 }

@@ -17,12 +17,14 @@ use super::error::ApiError;
 use super::groups::{self, GroupView};
 use super::json::input::check_range;
 use super::json::{Api, Gate, Operation, Params, ParamsInput};
+use super::rebalance::Rebalance;
 use crate::actors::census::{self, Wanted};
 use crate::actors::member::{self, Root};
 use crate::actors::supervisor::ActorNode;
 use crate::cluster::{Cluster, MemberInfo, MemberState};
 use crate::events::{Event, EventLog};
 use crate::metrics;
+use crate::objects::rebalance;
 use crate::types::{Service, UnixMillis, now_ms};
 
 /// What these routes need of the node.
@@ -84,6 +86,9 @@ pub struct ClusterView {
     /// How the replicas of each group stand, as in `GET /api/v1/groups`.
     #[serde(default)]
     pub groups: Vec<GroupView>,
+    /// How far the rebalancing of storage nodes is, where metadata says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebalance: Option<Rebalance>,
 }
 
 /// One service in `GET /api/v1/cluster`.
@@ -116,7 +121,7 @@ pub fn api(admin: Admin) -> Api {
         .answer::<ClusterView>(
             StatusCode::OK,
             "the members",
-            ClusterView { members: Vec::new(), roles: Vec::new(), groups: Vec::new() },
+            ClusterView { members: vec![], roles: vec![], groups: vec![], rebalance: None },
         );
     let tree = Operation::get("/api/v1/actors")
         .about("The actor tree of every node")
@@ -231,8 +236,11 @@ async fn cluster(State(admin): State<Admin>) -> Json<ClusterView> {
             view(info, (state, lost_cause), actors)
         }
     });
-    let (nested, groups) =
-        tokio::join!(futures::future::join_all(views), groups::groups(&admin.cluster, false));
+    let (nested, groups, progress) = tokio::join!(
+        futures::future::join_all(views),
+        groups::groups(&admin.cluster, false),
+        rebalance::progress(&admin.cluster),
+    );
     let mut members: Vec<MemberView> = nested.into_iter().flatten().collect();
     for group in &groups {
         for replica in &group.replicas {
@@ -247,7 +255,8 @@ async fn cluster(State(admin): State<Admin>) -> Json<ClusterView> {
         wanted: *wanted,
         live: census::live(&admin.cluster, *service),
     };
-    Json(ClusterView { members, roles: admin.wanted.iter().map(role).collect(), groups })
+    let roles = admin.wanted.iter().map(role).collect();
+    Json(ClusterView { members, roles, groups, rebalance: progress.map(Rebalance::from) })
 }
 
 /// One row per service of the node.

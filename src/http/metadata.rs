@@ -20,6 +20,7 @@ use axum::Router;
 use http::StatusCode;
 
 use super::json::{Api, Done, JsonEnv, Operation};
+use super::rebalance::Rebalance;
 use crate::types::Service;
 use model::{Bucket, BucketList, Count, Figures, Found, Listing, Row, RowInput};
 
@@ -131,5 +132,8 @@ fn nodes_api() -> Api<JsonEnv> {
         .path_param("instance", "its instance id", example)
         .empty(StatusCode::NO_CONTENT, "removed")
         .fails(&[StatusCode::NOT_FOUND, StatusCode::CONFLICT]);
-    Api::default().at(list, nodes::list).at(remove, nodes::remove)
+    let rebalance = Operation::get("/api/v1/rebalance")
+        .about("How far objects are on their way to the storage nodes that are to have them")
+        .answer::<Rebalance>(StatusCode::OK, "how far", Rebalance::example());
+    Api::default().at(list, nodes::list).at(remove, nodes::remove).at(rebalance, nodes::rebalance)
 }

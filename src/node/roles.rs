@@ -18,6 +18,7 @@ use crate::actors::census::Wanted;
 use crate::actors::fault_injector::{self, FaultInjector};
 use crate::actors::figures;
 use crate::actors::member::Root;
+use crate::actors::metadata::rebalance::ProgressCell;
 use crate::actors::metadata::{self, Metadata};
 use crate::actors::queue_worker::{self, Queue, worker, worker::WorkerCell};
 use crate::actors::replicated::Leads;
@@ -35,7 +36,7 @@ use crate::http::linger::Lingering;
 use crate::http::queue::{QueueEnv, WorkerHandle};
 use crate::http::{self, Handler, admin, s3};
 use crate::metrics;
-use crate::objects::Env;
+use crate::objects::{Env, rebalance};
 use crate::replica::actor::{Home, ReplicaActor, Slot};
 use crate::replica::images::ImagePlane;
 use crate::replica::{Machine, Settings, Synced, talk};
@@ -197,22 +198,29 @@ fn metadata_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
         Durability::Fsync => Synced::Always,
         Durability::Os => Synced::Never,
     };
-    let service = Metadata { path, slot, leads: leads.clone() };
+    let progress = ProgressCell::default();
+    let service = Metadata { path, slot, leads: leads.clone(), progress: progress.clone() };
     let of = (parts.cluster.clone(), outbox, leads.clone());
     let relay = move || -> task::Work {
         let (cluster, outbox, leads) = of.clone();
         Box::pin(metadata::relay::run(cluster, outbox, leads))
     };
-    let of = (parts.cluster.clone(), leads);
+    let of = (parts.cluster.clone(), leads.clone());
     let forget = move || -> task::Work {
         let (cluster, leads) = of.clone();
         Box::pin(metadata::forget::run(cluster, leads))
+    };
+    let of = (parts.cluster.clone(), rebalance::Settings::new(&parts.config), progress, leads);
+    let rebalance = move || -> task::Work {
+        let (cluster, settings, progress, leads) = of.clone();
+        Box::pin(rebalance::run(cluster, settings, progress, leads))
     };
     let children = vec![
         replica::<metadata::Group, _>(parts, home),
         ChildSpec::service("metadata", &parts.cluster, move || service.clone()),
         task::child("relay", relay),
         task::child("forget", forget),
+        task::child("rebalance", rebalance),
         parts.figures(figures::metadata),
     ];
     Ok(parts.role(Service::Metadata, Strategy::RestForOne, children))

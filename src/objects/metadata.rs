@@ -48,7 +48,7 @@ pub async fn read(env: &Env, scope: &Scope, query: Query) -> Result<QueryReply, 
     match env.cluster.question(&scope, Message::Read(query)).await? {
         MetadataReply::Read(answer) => Ok(answer?),
         MetadataReply::Failed(why) => Err(Unavailable::Call(why).into()),
-        MetadataReply::Applied(_) => Err(unexpected("a question was answered as a command")),
+        _ => Err(unexpected("a question was answered as something else")),
     }
 }
 
@@ -61,9 +61,7 @@ pub async fn apply(env: &Env, scope: &Scope, command: Command) -> Result<Applied
     match env.cluster.command(&scope, Message::Apply(command)).await {
         Ok(MetadataReply::Applied(outcome)) => Ok(outcome?),
         Ok(MetadataReply::Failed(why)) => Err(ApplyError::NotDone(why)),
-        Ok(MetadataReply::Read(_)) => {
-            Err(ApplyError::Unknown("a command was answered as a question".into()))
-        }
+        Ok(_) => Err(ApplyError::Unknown("a command was answered as something else".into())),
         Err(error) if error.outcome_unknown() => Err(ApplyError::Unknown(error.to_string())),
         Err(error) => Err(ApplyError::NotDone(error.to_string())),
     }

@@ -7,7 +7,9 @@
 //!   given twice;
 //! - `READ-2` a node that says "corrupt" or "not here" is reported to metadata, which has the copy
 //!   made again; one that breaks off in the middle is asked why, in the background;
-//! - `READ-3` at most a few chunks wait between a node and the client.
+//! - `READ-3` at most a few chunks wait between a node and the client;
+//! - `READ-4` where no known node gives the next byte, metadata is asked for others: the data may have
+//!   moved since they were looked up, however long ago that was.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -20,6 +22,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::actors::metadata::command::Command;
+use crate::actors::metadata::query::{Query, QueryReply};
 use crate::actors::storage_node::message::{INLINE_LIMIT, Message, Reply, StorageError};
 use crate::cluster::{Scope, To};
 use crate::types::{DataId, InstanceId, now_ms};
@@ -103,7 +106,7 @@ impl Current {
     async fn open_next(&mut self, env: &Env, scope: &Scope) -> Result<(), Unavailable> {
         let Some(node) = self.untried.pop_front() else {
             if self.busy.is_empty() || self.rounds == BUSY_ROUNDS {
-                return Err(Unavailable::Unreadable);
+                return self.look_again(env, scope).await;
             }
             tokio::time::sleep(BUSY_PAUSE).await;
             self.rounds += 1;
@@ -126,6 +129,23 @@ impl Current {
                 tracing::warn!(%node, %data_id, why, "a storage node does not answer");
             }
         }
+        Ok(())
+    }
+
+    /// Asks metadata for nodes that were not known before (READ-4).
+    async fn look_again(&mut self, env: &Env, scope: &Scope) -> Result<(), Unavailable> {
+        let data_id = self.piece.data_id;
+        let scope = scope.detached(env.settings.metadata_timeout);
+        let asked = metadata::read(env, &scope, Query::Blobs { data_ids: vec![data_id] }).await;
+        let Ok(QueryReply::Blobs { blobs }) = asked else { return Err(Unavailable::Unreadable) };
+        let mut nodes: Vec<_> = blobs.into_iter().flat_map(|blob| blob.locations).collect();
+        nodes.retain(|node| !self.piece.locations.contains(node));
+        if nodes.is_empty() {
+            return Err(Unavailable::Unreadable);
+        }
+        let live = |instance: &str| env.cluster.is_live(instance);
+        self.untried = placement::read_order(&nodes, env.cluster.instance(), data_id, live).into();
+        self.piece.locations.extend(nodes);
         Ok(())
     }
 

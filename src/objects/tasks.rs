@@ -49,6 +49,7 @@ impl TaskExecutor {
                 self.delete(*data_id, nodes).await
             }
             TaskKind::Replicate { data_id, to } => self.replicate(*data_id, to).await,
+            TaskKind::Discard { data_id, from } => self.discard(*data_id, from).await,
             TaskKind::Save { bucket, key, source, expect } => {
                 save::save(&self.env, bucket, key, source, expect).await
             }
@@ -89,8 +90,8 @@ impl TaskExecutor {
     /// needs none.
     async fn replicate(&self, data_id: DataId, to: &InstanceId) -> Result<(), String> {
         let Some(blob) = self.blob(data_id).await? else { return Ok(()) }; // gone meanwhile
-        if blob.locations.contains(to) {
-            return Ok(());
+        if !blob.lacking.contains(to) {
+            return Ok(()); // it is there, or not wanted any more
         }
         if !self.members().await?.contains(to) {
             return Ok(());
@@ -107,12 +108,21 @@ impl TaskExecutor {
         let command = Command::AddLocation { data_id, instance: to.clone() };
         match self.apply(command).await? {
             Applied::Location { live: false } => {
-                // TASKS-2: the object went away while we copied
-                let request = storage::Message::Delete { data_ids: vec![data_id] };
-                self.tell_node(to, CALL_LIMIT, request).await.map(drop)
+                // TASKS-2: the object went away while we copied, or is not to be there any more
+                self.discard(data_id, to).await
             }
             _ => Ok(()),
         }
+    }
+
+    /// Has a node delete what is not wanted there. The node asks metadata itself, since it alone
+    /// can keep copies from arriving meanwhile (TASKS-3).
+    async fn discard(&self, data_id: DataId, from: &InstanceId) -> Result<(), String> {
+        if !self.members().await?.contains(from) {
+            return Ok(()); // a removed member took its disk along
+        }
+        let request = storage::Message::Discard { data_id };
+        self.tell_node(from, CALL_LIMIT, request).await.map(drop)
     }
 
     /// Whether nothing uses data nor ever will. What metadata has forgotten, or never knew, is

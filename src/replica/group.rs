@@ -119,6 +119,7 @@ impl<M: Machine> Replica<M> {
         let Setup { group, own, log, machine, images, exec, held } = setup;
         let room = Room { dir: images.clone(), exec };
         let host = Host::new(machine, images, exec, held).await?;
+        check_machine(&log, &host).await?;
         let network = Network { carrier: carrier.clone(), exporter: host.clone() };
         let config = Arc::new(settings.config(group)?);
         let life = Life::begin(&log).await?;
@@ -292,6 +293,19 @@ impl<M: Machine> Replica<M> {
             std::mem::take(&mut *self.inner.tasks.lock().expect("no panic while they are held"));
         tasks.shutdown().await;
         let _ = self.inner.engine.raft.shutdown().await; // it may have ended by itself
+    }
+}
+
+/// A machine that holds less than what the log let go of has lost its file: what is missing cannot be
+/// made again here.
+async fn check_machine<M: Machine>(log: &LogStore, host: &Host<M>) -> Result<(), String> {
+    let (purged, applied) = (log.purged().await?, *host.applied().borrow());
+    match purged > applied {
+        true => Err(format!(
+            "the state ends at entry {applied}, the log begins after entry {purged}: the state was \
+             lost; without its whole folder the instance joins its group as a new one"
+        )),
+        false => Ok(()),
     }
 }
 

@@ -237,6 +237,16 @@ impl LogStore {
         self.exec.run(end).await.map_err(|e| e.to_string())
     }
 
+    /// The index of the last entry that was let go of; 0: none.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub async fn purged(&self) -> Result<u64, String> {
+        let file = self.file.clone();
+        let read = move || file.head::<LogId>("purged").map(|id| id.map_or(0, |id| id.index));
+        self.exec.run(read).await.map_err(|e| e.to_string())
+    }
+
     /// The last entry that was written here by which more than one votes; 0: none since the start.
     /// It is known before such an entry is sent to anybody.
     pub fn shared_at(&self) -> u64 {

@@ -103,6 +103,7 @@ async fn mistaken(executor: &TaskExecutor, cluster: &Cluster, s3: &S3, instance:
     for kind in [
         TaskKind::Delete { data_id, nodes: nodes.clone() },
         TaskKind::Cleanup { data_id, nodes: nodes.clone() },
+        TaskKind::Discard { data_id, from: instance.to_owned() },
     ] {
         executor.execute(&task("mistaken", kind)).await.unwrap();
         assert_eq!(s3.get("used").await, (200, b"bytes".to_vec()));

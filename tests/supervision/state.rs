@@ -79,7 +79,12 @@ fn replica<G: talk::Group, M: Machine>(cluster: &Cluster, home: Home<M>) -> Chil
 
 fn metadata_children(cluster: &Cluster, dir: &Path) -> Vec<ChildSpec> {
     let (slot, path): (Slot<metadata::Machine>, _) = (Arc::default(), dir.join("meta.db"));
-    let service = Metadata { path: path.clone(), slot: slot.clone(), leads: Arc::default() };
+    let service = Metadata {
+        path: path.clone(),
+        slot: slot.clone(),
+        leads: Arc::default(),
+        progress: Arc::default(),
+    };
     let open = move || metadata::open(&path, &Arc::default()).map_err(|e| e.to_string());
     vec![
         replica::<metadata::Group, _>(cluster, home(Service::Metadata, dir, slot, open)),

@@ -18,6 +18,7 @@ use super::model::{
     Checksum, ChecksumAlgorithm, ChecksumType, CorsRule, ObjectHead, Refused, Tag, Versioning,
 };
 use super::outbox::OutboxId;
+use super::rebalance::RebalanceStep;
 use crate::types::{DataId, InstanceId, UnixMillis};
 
 /// What became of one command.
@@ -236,7 +237,7 @@ pub enum Command {
         /// Everything that ended before this time goes.
         before_ms: UnixMillis,
     },
-    /// A copy became durable on a storage node; answers `Location`.
+    /// A wanted copy became durable on a storage node; answers `Location`.
     AddLocation {
         /// The data.
         data_id: DataId,
@@ -258,6 +259,13 @@ pub enum Command {
     AckOutbox {
         /// At most [`MAX_ITEMS`].
         ids: Vec<OutboxId>,
+    },
+    /// Moves towards the copies that there should be; answers `Location`.
+    Rebalance {
+        /// How.
+        step: RebalanceStep,
+        /// Time of the command.
+        now_ms: UnixMillis,
     },
 }
 
@@ -453,9 +461,10 @@ pub enum Applied {
         /// One a data id.
         answers: Vec<AbortAnswer>,
     },
-    /// Answer to `AddLocation` and `DropLocation`.
+    /// Answer to `AddLocation`, `DropLocation` and `Rebalance`.
     Location {
-        /// False where the data is gone or never was: the copy itself is garbage then.
+        /// False where the data is gone or never was, or a copy was added that nobody wanted: the
+        /// copy itself is garbage then.
         live: bool,
     },
 }

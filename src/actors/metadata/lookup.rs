@@ -214,7 +214,15 @@ impl View<'_> {
         let sql = format!("{BLOB} WHERE data>?1 AND state=0 ORDER BY data LIMIT ?2");
         let after = after.map(id_bytes).map_or_else(Vec::new, |id| id.to_vec());
         let wanted = params![after, max.clamp(1, MAX_BLOBS)];
-        let blobs = self.all(&sql, wanted, |r| blob_row(r, &names))?;
+        let (mut blobs, mut bytes) = (Vec::new(), 0);
+        for blob in self.all(&sql, wanted, |r| blob_row(r, &names))? {
+            if bytes > PAGE_BYTES {
+                break;
+            }
+            let nodes = blob.locations.iter().chain(&blob.lacking);
+            bytes += 80 + nodes.map(|name| name.len() + 8).sum::<usize>();
+            blobs.push(blob);
+        }
         Ok(QueryReply::Blobs { blobs })
     }
 

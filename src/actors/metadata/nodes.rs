@@ -59,15 +59,18 @@ impl Step<'_> {
     }
 
     pub(super) fn add_location(&mut self, data: DataId, instance: &str) -> Result<Applied, Stop> {
-        let node =
-            *self.member_numbers(&[instance.to_owned()])?.first().ok_or(Refused::NoSuchNode)?;
+        let node = self.member(instance)?;
         let Some((mut locations, mut lacking)) = self.copies(data)? else {
             return Ok(Applied::Location { live: false });
         };
-        lacking.retain(|no| *no != node);
-        if !locations.contains(&node) {
-            locations.push(node);
+        if locations.contains(&node) {
+            return Ok(Applied::Location { live: true });
         }
+        if !lacking.contains(&node) {
+            return Ok(Applied::Location { live: false }); // REBALANCE-2
+        }
+        lacking.retain(|no| *no != node);
+        locations.push(node);
         self.set_copies(data, &locations, &lacking)?;
         Ok(Applied::Location { live: true })
     }
@@ -79,16 +82,21 @@ impl Step<'_> {
         again: bool,
         now: UnixMillis,
     ) -> Result<Applied, Stop> {
-        let node =
-            *self.member_numbers(&[instance.to_owned()])?.first().ok_or(Refused::NoSuchNode)?;
+        let node = self.member(instance)?;
         let Some((mut locations, mut lacking)) = self.copies(data)? else {
             return Ok(Applied::Location { live: false });
         };
-        if locations == [node] {
+        let pending = lacking.contains(&node);
+        if !pending && !locations.contains(&node) {
+            // Released: a reader that began before has found it gone. Nobody misses it.
+            return Ok(Applied::Location { live: true });
+        }
+        let members = self.all_members()?;
+        let others = locations.iter().any(|no| *no != node && members.contains(no));
+        if locations.contains(&node) && !others {
             // The last one known: wrong here and there, or only taken for it, it is all there is.
             return Ok(Applied::Location { live: true });
         }
-        let pending = lacking.contains(&node);
         locations.retain(|no| *no != node);
         if !pending {
             lacking.push(node);
@@ -101,7 +109,7 @@ impl Step<'_> {
     }
 
     /// The nodes that have and that lack a copy of live data.
-    fn copies(&self, data: DataId) -> Result<Option<Copies>, Stop> {
+    pub(super) fn copies(&self, data: DataId) -> Result<Option<Copies>, Stop> {
         self.one(
             "SELECT locations, lacking FROM blob WHERE data=?1 AND state=0",
             [id_bytes(data)],
@@ -111,7 +119,12 @@ impl Step<'_> {
         )
     }
 
-    fn set_copies(&self, data: DataId, locations: &[u32], lacking: &[u32]) -> Result<(), Stop> {
+    pub(super) fn set_copies(
+        &self,
+        data: DataId,
+        locations: &[u32],
+        lacking: &[u32],
+    ) -> Result<(), Stop> {
         self.run(
             "UPDATE blob SET locations=?2, lacking=?3 WHERE data=?1",
             params![id_bytes(data), pack_nodes(locations), pack_nodes(lacking)],
@@ -142,6 +155,7 @@ pub(super) enum OutboxKind {
     Delete = 1,
     Cleanup = 2,
     Replicate = 3,
+    Discard = 4,
 }
 
 impl OutboxKind {
@@ -151,6 +165,7 @@ impl OutboxKind {
             1 => Some(OutboxTask::Delete { data_id, nodes }),
             2 => Some(OutboxTask::Cleanup { data_id, nodes }),
             3 => nodes.pop().map(|to| OutboxTask::Replicate { data_id, to }),
+            4 => nodes.pop().map(|from| OutboxTask::Discard { data_id, from }),
             _ => None,
         }
     }

@@ -57,6 +57,13 @@ pub enum OutboxTask {
         /// Where it is to be.
         to: InstanceId,
     },
+    /// A copy that is not wanted where it is.
+    Discard {
+        /// The data.
+        data_id: DataId,
+        /// Where it is.
+        from: InstanceId,
+    },
 }
 
 impl OutboxTask {
@@ -65,7 +72,8 @@ impl OutboxTask {
         match self {
             OutboxTask::Delete { data_id, .. }
             | OutboxTask::Cleanup { data_id, .. }
-            | OutboxTask::Replicate { data_id, .. } => *data_id,
+            | OutboxTask::Replicate { data_id, .. }
+            | OutboxTask::Discard { data_id, .. } => *data_id,
         }
     }
 }

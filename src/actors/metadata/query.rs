@@ -127,7 +127,8 @@ pub enum Query {
         /// At most 256.
         data_ids: Vec<DataId>,
     },
-    /// Live data items in id order, for sweeps that look for missing copies; answers `Blobs`.
+    /// Live data items in id order, for sweeps that look for missing copies; answers `Blobs`, none
+    /// at the end.
     BlobsAfter {
         /// Ids after this one; `None` = from the first.
         after: Option<DataId>,

@@ -80,6 +80,7 @@ fn to_task(row: &OutboxRow) -> NewTask {
         OutboxTask::Delete { data_id, nodes } => TaskKind::Delete { data_id, nodes },
         OutboxTask::Cleanup { data_id, nodes } => TaskKind::Cleanup { data_id, nodes },
         OutboxTask::Replicate { data_id, to } => TaskKind::Replicate { data_id, to },
+        OutboxTask::Discard { data_id, from } => TaskKind::Discard { data_id, from },
     };
     // The data id, too: a catalog that lost its last commits in a power loss (`durability = "os"`)
     // uses numbers again, whose tasks the queue may still know.

@@ -2,7 +2,7 @@
 //! the batch.
 //!
 //! Made by `store.rs` for each command; its methods are spread over `buckets.rs`, `objects.rs`,
-//! `delete.rs`, `multipart.rs`, `blobs.rs` and `nodes.rs` by what they change. Owns nothing that
+//! `delete.rs`, `multipart.rs`, `blobs.rs`, `nodes.rs` and `rebalance.rs` by what they change. Owns nothing that
 //! outlives the batch.
 //!
 //! 1. STEP-1: row, bucket and outbox numbers derive from the command's index alone.
@@ -187,6 +187,7 @@ impl<'a> Step<'a> {
                 self.drop_location(*data_id, instance, *again, *now_ms)
             }
             C::AckOutbox { ids } => self.ack_outbox(ids),
+            C::Rebalance { step, now_ms } => self.rebalance(step, *now_ms),
         }
     }
 

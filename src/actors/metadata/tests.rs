@@ -7,6 +7,7 @@ mod intents;
 mod listing;
 mod multipart;
 mod random;
+mod rebalance;
 mod semantics;
 
 use rusqlite::types::Value;

@@ -119,6 +119,13 @@ pub enum TaskKind {
         /// The staged bytes; `None` = fetch the object from third parties.
         data_id: Option<DataId>,
     },
+    /// Remove the copy of one node, which is one too many.
+    Discard {
+        /// The data.
+        data_id: DataId,
+        /// The node.
+        from: InstanceId,
+    },
 }
 
 /// The kinds without their contents: for filters and counts.
@@ -126,7 +133,7 @@ pub enum TaskKind {
 pub enum KindName {
     /// [`TaskKind::Delete`].
     Delete,
-    /// [`TaskKind::Cleanup`].
+    /// [`TaskKind::Cleanup`] and [`TaskKind::Discard`].
     Cleanup,
     /// [`TaskKind::Replicate`].
     Replicate,
@@ -268,9 +275,10 @@ impl Task {
             | TaskKind::SaveObject { bucket, key, .. } => {
                 Some(ObjectRef { bucket: bucket.clone(), key: key.clone() })
             }
-            TaskKind::Delete { .. } | TaskKind::Cleanup { .. } | TaskKind::Replicate { .. } => {
-                self.object.clone()
-            }
+            TaskKind::Delete { .. }
+            | TaskKind::Cleanup { .. }
+            | TaskKind::Replicate { .. }
+            | TaskKind::Discard { .. } => self.object.clone(),
         }
     }
 }
@@ -280,7 +288,7 @@ impl TaskKind {
     pub fn name(&self) -> KindName {
         match self {
             TaskKind::Delete { .. } => KindName::Delete,
-            TaskKind::Cleanup { .. } => KindName::Cleanup,
+            TaskKind::Cleanup { .. } | TaskKind::Discard { .. } => KindName::Cleanup,
             TaskKind::Replicate { .. } => KindName::Replicate,
             TaskKind::Save { .. } => KindName::Save,
             TaskKind::DeleteObject { .. } => KindName::DeleteObject,

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::actors::metadata::command::AbortAnswer;
 use crate::actors::metadata::query::{BlobInfo, DataStatus};
+use crate::actors::pace::Pace;
 use crate::types::{DataId, UnixMillis};
 
 /// How many ids go into one question.
@@ -24,43 +25,35 @@ pub const PAGE: usize = 1000;
 const ROUNDS: u64 = 10;
 /// The least number of pages in a round.
 const LEAST_PAGES: u64 = 4;
-/// How much reading may be saved up.
-const BURST: Duration = Duration::from_secs(2);
 
 /// The pace of the scrubber, with a cursor `C` of the store.
 #[derive(Debug)]
 pub struct Scrub<C> {
-    rate: u64,
+    pace: Pace,
     rest: Duration,
     cursor: C,
-    credit: i64,
-    last: Instant,
     rests_until: Option<Instant>,
 }
 
 impl<C: Copy + Default> Scrub<C> {
     /// A scrubber that reads `rate` bytes a second (0: never) and rests after each pass.
     pub fn new(rate: u64, rest: Duration, now: Instant) -> Self {
-        Scrub { rate, rest, cursor: C::default(), credit: 0, last: now, rests_until: None }
+        Scrub { pace: Pace::new(rate, now), rest, cursor: C::default(), rests_until: None }
     }
 
     /// Where to go on and how many bytes to read, if any are due.
     pub fn due(&mut self, now: Instant) -> Option<(C, u64)> {
-        let elapsed = now.saturating_duration_since(self.last).min(BURST);
-        self.last = now;
+        let due = self.pace.due(now);
         if self.rests_until.is_some_and(|until| now < until) {
             return None;
         }
         self.rests_until = None;
-        let earned = self.rate as f64 * elapsed.as_secs_f64();
-        let most = self.rate as f64 * BURST.as_secs_f64();
-        self.credit = (self.credit as f64 + earned).min(most) as i64;
-        (self.credit > 0).then_some((self.cursor, self.credit as u64))
+        due.map(|bytes| (self.cursor, bytes))
     }
 
     /// A step was made; `None` ends the pass.
     pub fn advanced(&mut self, now: Instant, cursor: Option<C>, bytes_read: u64) {
-        self.credit -= i64::try_from(bytes_read).unwrap_or(i64::MAX);
+        self.pace.spent(bytes_read);
         self.cursor = cursor.unwrap_or_default();
         if cursor.is_none() {
             self.rests_until = Some(now + self.rest);

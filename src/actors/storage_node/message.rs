@@ -80,6 +80,12 @@ pub enum Message {
         /// Its hashes.
         hashes: Hashes,
     },
+    /// Remove an item unless metadata, which the node asks, wants it here; answered [`Reply::Done`]
+    /// either way.
+    Discard {
+        /// Which.
+        data_id: DataId,
+    },
 }
 
 /// The good answers of a storage node.
@@ -131,6 +137,7 @@ impl Wire for Message {
             Message::Info { .. } => "info",
             Message::Fetch { .. } => "fetch",
             Message::Stats => "stats",
+            Message::Discard { .. } => "discard",
         }
     }
 

@@ -3,7 +3,9 @@
 //!
 //! - `UPKEEP-1` one round of each kind at a time; a round that fails or panics does not stop the
 //!   next;
-//! - `UPKEEP-2` metadata that does not answer holds up neither compaction nor requests.
+//! - `UPKEEP-2` metadata that does not answer holds up neither compaction nor requests;
+//! - `UPKEEP-3` a copy is discarded only where metadata, asked while no pull of it runs here, says
+//!   that it is neither in place nor wanted at this node, or that nothing uses the data.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,9 +16,10 @@ use tokio::time::Instant;
 
 use super::disk::Disk;
 use super::maintenance::{PAGE, Scrub, Sweep, aborted, judge, missing};
+use super::message::StorageError;
 use super::store::{Error, ScrubCursor};
 use crate::actors::metadata::command::{Applied, Command};
-use crate::actors::metadata::query::{Query, QueryReply};
+use crate::actors::metadata::query::{DataStatus, Query, QueryReply};
 use crate::actors::metadata::{Message, MetadataReply};
 use crate::cluster::{CallError, Cluster, Scope};
 use crate::types::{DataId, now_ms};
@@ -194,6 +197,43 @@ impl Liaison {
         let command = Command::Abort { data_ids: data_ids.clone(), now_ms: now_ms() };
         match self.apply(command).await? {
             Applied::AbortedData { answers } => Ok(aborted(&data_ids, &answers)),
+            other => Err(NoAnswer(format!("unexpected answer {other:?}"))),
+        }
+    }
+
+    /// Deletes an item if it is not wanted here (UPKEEP-3).
+    ///
+    /// # Errors
+    /// `Busy` before the catalog is known to be ours (MAINT-5), and where it does not answer.
+    pub async fn discard(&self, data_id: DataId) -> Result<(), StorageError> {
+        if !self.known.load(Ordering::Relaxed) {
+            return Err(StorageError::Busy);
+        }
+        let wanted = self.is_wanted(data_id).await;
+        let wanted = wanted.map_err(|e| StorageError::Io(format!("metadata: {e}")))?;
+        if wanted {
+            return Ok(());
+        }
+        let disk = self.disk.clone();
+        let deleted = tokio::task::spawn_blocking(move || disk.delete(&[data_id])).await;
+        deleted.map_err(|e| StorageError::Io(e.to_string()))?
+    }
+
+    async fn is_wanted(&self, data_id: DataId) -> Result<bool, NoAnswer> {
+        let data_ids = vec![data_id];
+        let blobs = match self.ask(Query::Blobs { data_ids: data_ids.clone() }).await? {
+            QueryReply::Blobs { blobs } => blobs,
+            other => return Err(NoAnswer(format!("unexpected answer {other:?}"))),
+        };
+        if let Some(blob) = blobs.first() {
+            let own = self.cluster.instance();
+            return Ok(blob.locations.iter().chain(&blob.lacking).any(|at| at == own));
+        }
+        match self.ask(Query::DataStatus { data_ids }).await? {
+            QueryReply::DataStatus { statuses } => Ok(!matches!(
+                statuses.first(),
+                Some(DataStatus::Freed { .. } | DataStatus::Aborted)
+            )),
             other => Err(NoAnswer(format!("unexpected answer {other:?}"))),
         }
     }

@@ -10,8 +10,10 @@ use crate::actors::metadata::command::Command;
 use crate::actors::metadata::query::{Query, QueryReply};
 use crate::http::error::ApiError;
 use crate::http::json::{CALL_LIMIT, JsonEnv, RequestScope, Segment};
-use crate::objects::error::FlowError;
+use crate::http::rebalance::Rebalance;
+use crate::objects::error::{FlowError, Unavailable};
 use crate::objects::metadata::{apply, read, unexpected};
+use crate::objects::rebalance;
 
 /// One storage node.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -68,6 +70,14 @@ pub async fn remove(
     let command = Command::RemoveStorageNode { instance };
     apply(&env.objects, &scope.with(CALL_LIMIT), command).await.map_err(FlowError::from)?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// `GET /api/v1/rebalance`.
+pub async fn rebalance(State(env): State<JsonEnv>) -> Result<Json<Rebalance>, ApiError> {
+    let progress = rebalance::progress(&env.objects.cluster).await;
+    let progress = progress
+        .ok_or_else(|| FlowError::from(Unavailable::Call("no metadata node answers".into())))?;
+    Ok(Json(progress.into()))
 }
 
 fn is_live(env: &JsonEnv, instance: &str) -> bool {

@@ -224,6 +224,7 @@ fn data_id(kind: &TaskKind) -> Option<String> {
     match kind {
         TaskKind::Delete { data_id, .. }
         | TaskKind::Cleanup { data_id, .. }
+        | TaskKind::Discard { data_id, .. }
         | TaskKind::Replicate { data_id, .. } => Some(data_id.to_string()),
         TaskKind::SaveObject { data_id, .. } => data_id.map(|d| d.to_string()),
         TaskKind::Save { .. } | TaskKind::DeleteObject { .. } => None,

@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::actors::metadata::rebalance::RebalanceStep;
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -18,7 +19,8 @@ enum Act {
     Complete { upload: u8, parts: Vec<(u8, u8)> },
     AbortUpload { upload: u8 },
     Abort { id: u8 },
-    Move { id: u8, node: u8, add: bool },
+    Move { id: u8, node: u8, how: u8 },
+    Member { node: u8, joins: bool },
     Ack { index: u8, n: u8 },
     Purge,
     DropBucket,
@@ -42,7 +44,8 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(upload, parts)| Act::Complete { upload, parts }),
         1 => upload.prop_map(|upload| Act::AbortUpload { upload }),
         2 => id.clone().prop_map(|id| Act::Abort { id }),
-        2 => (id, 1..4u8, any::<bool>()).prop_map(|(id, node, add)| Act::Move { id, node, add }),
+        4 => (id, 1..4u8, 0..4u8).prop_map(|(id, node, how)| Act::Move { id, node, how }),
+        1 => (1..4u8, any::<bool>()).prop_map(|(node, joins)| Act::Member { node, joins }),
         1 => (0..60u8, 0..2u8).prop_map(|(index, n)| Act::Ack { index, n }),
         1 => Just(Act::Purge),
         1 => Just(Act::DropBucket),
@@ -157,11 +160,21 @@ fn command(act: &Act, now_ms: u64, bench: &Bench) -> Command {
             grace_ms,
         },
         Act::Abort { id } => Command::Abort { data_ids: vec![DataId(*id as u128)], now_ms },
-        Act::Move { id, node: n, add } => {
+        Act::Move { id, node: n, how } => {
             let (data_id, instance) = (DataId(*id as u128), node(*n as usize));
-            match add {
-                true => Command::AddLocation { data_id, instance },
-                false => Command::DropLocation { data_id, instance, again: false, now_ms },
+            let step = match how {
+                0 => return Command::AddLocation { data_id, instance },
+                1 => return Command::DropLocation { data_id, instance, again: false, now_ms },
+                2 => RebalanceStep::Want { data_id, instance, again: false },
+                _ => RebalanceStep::Release { data_id, instance, keep: 1, grace_ms },
+            };
+            Command::Rebalance { step, now_ms }
+        }
+        Act::Member { node: n, joins } => {
+            let instance = node(*n as usize);
+            match joins {
+                true => Command::RegisterStorageNode { instance, catalog: 7, now_ms },
+                false => Command::RemoveStorageNode { instance },
             }
         }
         Act::Ack { index, n } => {
@@ -265,6 +278,16 @@ fn check_invariants(catalog: &Catalog) {
     for (name, sql) in NEVER {
         let rows = db.prepare(sql).unwrap().query_map([], |_| Ok(())).unwrap().count();
         assert_eq!(rows, 0, "{name}");
+    }
+    let mut copies = db.prepare("SELECT locations, lacking FROM blob WHERE state=0").unwrap();
+    let pairs = copies.query_map([], |r| Ok((r.get::<_, Vec<u8>>(0)?, r.get::<_, Vec<u8>>(1)?)));
+    for (locations, lacking) in pairs.unwrap().map(Result::unwrap) {
+        assert!(!locations.is_empty(), "some node always has it");
+        let mut nodes: Vec<_> = locations.chunks(4).chain(lacking.chunks(4)).collect();
+        let count = nodes.len();
+        nodes.sort_unstable();
+        nodes.dedup();
+        assert_eq!(nodes.len(), count, "NODE-2");
     }
     let number = |sql: &str| db.query_row(sql, [], |r| r.get::<_, i64>(0)).unwrap();
     for bucket in ["bucket<>0", "bucket=0"] {

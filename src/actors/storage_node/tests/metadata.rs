@@ -15,9 +15,35 @@ const JUST_COMMITTED: DataId = DataId(3);
 const ABORTED: DataId = DataId(4);
 const FREED: DataId = DataId(5);
 const LOST: DataId = DataId(6);
+const COMING: DataId = DataId(7);
+const RELEASED: DataId = DataId(8);
 
 #[derive(Clone, Default)]
 struct Catalog(Arc<Mutex<Vec<Command>>>, String);
+
+fn blob(data_id: DataId, has: &str, lacks: &str) -> BlobInfo {
+    BlobInfo {
+        data_id,
+        locations: vec![has.to_owned()],
+        len: 500,
+        md5: [0; 16],
+        crc64: 0,
+        references: 1,
+        lacking: vec![lacks.to_owned()],
+    }
+}
+
+impl Catalog {
+    /// What it says of data that are moved.
+    fn moved(&self, data_id: DataId) -> Option<BlobInfo> {
+        match data_id {
+            REFERENCED => Some(blob(data_id, &self.1, "another")),
+            COMING => Some(blob(data_id, "another", &self.1)),
+            RELEASED => Some(blob(data_id, "another", "a third")),
+            _ => None,
+        }
+    }
+}
 
 impl Actors for Catalog {
     type Req = metadata::Message;
@@ -34,7 +60,7 @@ impl Actors for Catalog {
         (): &mut (),
     ) -> Result<(), ActorError> {
         let status = |id: &DataId| match *id {
-            REFERENCED => DataStatus::Referenced,
+            REFERENCED | COMING | RELEASED => DataStatus::Referenced,
             ABORTED => DataStatus::Aborted,
             FREED => DataStatus::Freed { since_ms: now_ms() },
             _ => DataStatus::Unknown,
@@ -48,17 +74,12 @@ impl Actors for Catalog {
                 let statuses = data_ids.iter().map(status).collect();
                 MetadataReply::Read(Ok(QueryReply::DataStatus { statuses }))
             }
+            metadata::Message::Read(Query::Blobs { data_ids }) => {
+                let blobs = data_ids.into_iter().filter_map(|id| self.moved(id)).collect();
+                MetadataReply::Read(Ok(QueryReply::Blobs { blobs }))
+            }
             metadata::Message::Read(Query::BlobsAfter { after: None, .. }) => {
-                let locations = vec![self.1.clone()];
-                let blob = |data_id| BlobInfo {
-                    data_id,
-                    locations: locations.clone(),
-                    len: 500,
-                    md5: [0; 16],
-                    crc64: 0,
-                    references: 1,
-                    lacking: Vec::new(),
-                };
+                let blob = |data_id| blob(data_id, &self.1, "");
                 let blobs = vec![blob(REFERENCED), blob(LOST)];
                 MetadataReply::Read(Ok(QueryReply::Blobs { blobs }))
             }
@@ -120,12 +141,26 @@ async fn the_node_registers_drops_orphans_and_reports_what_the_scrubber_finds() 
     };
     eventually("a copy that is not here is reported", || async { told(&missed) }).await;
 
+    discards(&node).await;
+
     damage(&node.dir, &pattern(REFERENCED.0 as usize, 500));
     let reported = |c: &Command| {
         matches!(c, Command::DropLocation { data_id, instance, .. }
             if *data_id == REFERENCED && *instance == own)
     };
     eventually("the scrubber finds the bad item", || async { told(&reported) }).await;
-    assert_eq!(node.info(FREED).await.map(|i| i.len), Some(500));
     metadata.stop(None);
+}
+
+/// What is asked to be discarded goes only where metadata does not want it (UPKEEP-3).
+async fn discards(node: &Node) {
+    for data_id in [COMING, RELEASED] {
+        node.write(data_id, &pattern(data_id.0 as usize, 500)).await.unwrap();
+    }
+    let done = Ok(Reply::Done);
+    for data_id in [REFERENCED, COMING, RELEASED, FREED, JUST_COMMITTED, ORPHAN] {
+        assert_eq!(node.ask(Message::Discard { data_id }).await, done, "{data_id}");
+        let gone = [RELEASED, FREED, ORPHAN].contains(&data_id);
+        assert_eq!(node.info(data_id).await.is_none(), gone, "{data_id}");
+    }
 }
