@@ -53,6 +53,8 @@ use query::{Query, QueryReply};
 use reader::CatalogReader;
 use store::{Catalog, Fatal};
 
+/// The catalog's file in the folder of its replica.
+pub const FILE: &str = "meta.db";
 /// Reader threads, each with a connection.
 const READERS: usize = 2;
 /// Questions that may wait at one reader.

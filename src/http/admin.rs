@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
+use super::backup;
 use super::error::ApiError;
 use super::groups::{self, GroupView};
 use super::json::input::check_range;
@@ -23,6 +24,7 @@ use crate::actors::supervisor::ActorNode;
 use crate::cluster::{Cluster, MemberInfo, MemberState};
 use crate::events::{Event, EventLog};
 use crate::metrics;
+use crate::replica::backup::Take;
 use crate::types::{Service, UnixMillis, now_ms};
 
 /// What these routes need of the node.
@@ -38,6 +40,17 @@ pub struct Admin {
     pub events: Arc<EventLog>,
     /// How many instances of each service there should be.
     pub wanted: Arc<Wanted>,
+    /// Where images of the service's replica come from, where it has one here.
+    pub image: Option<ImageFrom>,
+}
+
+/// Where images for backups come from.
+#[derive(Clone)]
+pub struct ImageFrom {
+    /// Takes one.
+    pub take: Take,
+    /// The id of the cluster, in hex; empty while it is not known.
+    pub cluster_id: Arc<dyn Fn() -> String + Send + Sync>,
 }
 
 /// One member in `GET /api/v1/cluster` and `mocks3 status --json`.
@@ -125,14 +138,18 @@ pub fn api(admin: Admin) -> Api {
         .about("What happened on this node, oldest first")
         .query::<EventsQuery>()
         .answer::<EventsPage>(StatusCode::OK, "a page", json!({ "events": [], "next": 0 }));
-    Api::default()
+    let api = Api::default()
         .at(health, self::health)
         .at(metrics, prometheus)
         .at(members, cluster)
         .at(tree, actors)
         .at(log, events)
-        .at(groups::operation(), groups::handle)
-        .with_state(admin)
+        .at(groups::operation(), groups::handle);
+    let api = match admin.image {
+        Some(_) => api.at(backup::operation(), backup::handle),
+        None => api,
+    };
+    api.with_state(admin)
 }
 
 /// The whole API of a service that has no other operations, and of any node before it has them.
