@@ -3,6 +3,7 @@
 //! `GET /health`, `GET /metrics`, `GET /api/v1/cluster`, `GET /api/v1/actors`, `GET /api/v1/events`.
 //! They are the common part of every service's JSON API.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -40,15 +41,15 @@ pub struct Admin {
     pub events: Arc<EventLog>,
     /// How many instances of each service there should be.
     pub wanted: Arc<Wanted>,
-    /// Where images of the service's replica come from, where it has one here.
-    pub image: Option<ImageFrom>,
+    /// Where images of the node's replicas come from.
+    pub images: ImagesFrom,
 }
 
 /// Where images for backups come from.
 #[derive(Clone)]
-pub struct ImageFrom {
-    /// Takes one.
-    pub take: Take,
+pub struct ImagesFrom {
+    /// What takes one, for each service that has a replica here.
+    pub take: BTreeMap<Service, Take>,
     /// The id of the cluster, in hex; empty while it is not known.
     pub cluster_id: Arc<dyn Fn() -> String + Send + Sync>,
 }
@@ -145,9 +146,9 @@ pub fn api(admin: Admin) -> Api {
         .at(tree, actors)
         .at(log, events)
         .at(groups::operation(), groups::handle);
-    let api = match admin.image {
-        Some(_) => api.at(backup::operation(), backup::handle),
-        None => api,
+    let api = match admin.images.take.is_empty() {
+        false => api.at(backup::operation(), backup::handle),
+        true => api,
     };
     api.with_state(admin)
 }

@@ -67,7 +67,7 @@ fn take_with<M: Machine<Error: std::error::Error>>(
 }
 
 /// An error with its causes.
-pub(super) fn full_text(error: &dyn std::error::Error) -> String {
+pub fn full_text(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |error| error.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
@@ -145,7 +145,9 @@ impl Stopped {
             _ => {} // left by a restore that was cut off
         }
         let founder = Founder { group, instance: self.instance() };
-        take(service, image, &dir, Some(founder))
+        let digest = take(service, image, &dir, Some(founder))?;
+        let kept = File::open(&dir).and_then(|dir| dir.sync_all());
+        kept.map_err(|e| e.to_string()).map(|()| digest)
     }
 
     fn prepared(&self, service: Service) -> PathBuf {

@@ -112,12 +112,11 @@ impl Parts {
         self.backups.lock().expect("no panic while the table is held")
     }
 
-    /// Where images of a service's replica come from.
-    fn image(&self, service: Service) -> Option<admin::ImageFrom> {
-        let (take, disk) = (self.backups().get(&service)?.clone(), self.disk.clone());
+    /// Where images of the node's replicas come from.
+    fn images_from(&self) -> admin::ImagesFrom {
+        let (take, disk) = (self.backups().clone(), self.disk.clone());
         let id = move || disk.lock().expect("no panic while the disk is held").cluster_id();
-        let cluster_id = Arc::new(move || format!("{:032x}", id()));
-        Some(admin::ImageFrom { take, cluster_id })
+        admin::ImagesFrom { take, cluster_id: Arc::new(move || format!("{:032x}", id())) }
     }
 
     /// The role supervisor of a service; peers monitor it by this name.
@@ -275,7 +274,7 @@ pub fn handler(service: Service, parts: &Parts, root: Root) -> Handler {
         root,
         events: parts.events.clone(),
         wanted: parts.wanted.clone(),
-        image: parts.image(service),
+        images: parts.images_from(),
     };
     let env = JsonEnv::new(parts.env.clone(), &parts.config);
     let common = admin::api(admin.clone());
