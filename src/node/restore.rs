@@ -38,6 +38,20 @@ pub fn take(
     founder: Option<Founder<'_>>,
 ) -> Result<Digest, String> {
     std::fs::create_dir(dir).map_err(|e| format!("cannot make {}: {e}", dir.display()))?;
+    let copy = dir.join("image");
+    let copied = std::fs::copy(image, &copy); // redb may write to what it reads
+    copied.map_err(|e| format!("cannot copy {}: {e}", image.display()))?;
+    let digest = take_copy(service, &copy, dir, founder)?;
+    std::fs::remove_file(copy).map_err(|e| e.to_string())?;
+    Ok(digest)
+}
+
+fn take_copy(
+    service: Service,
+    image: &Path,
+    dir: &Path,
+    founder: Option<Founder<'_>>,
+) -> Result<Digest, String> {
     match service {
         Service::Metadata => {
             let machine = Catalog::open(dir.join(metadata::FILE));
