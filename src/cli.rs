@@ -56,6 +56,7 @@ enum Command {
 }
 
 /// An end with a message for the user and an exit code.
+#[derive(Debug)]
 pub(crate) struct Failure {
     code: u8,
     text: String,

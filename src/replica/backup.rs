@@ -74,10 +74,7 @@ pub fn take_from<M: Machine>(slot: Slot<M>) -> Take {
     })
 }
 
-async fn take<M: Machine>(
-    slot: &Slot<M>,
-    turn: OwnedMutexGuard<()>,
-) -> Result<Taken, TakeError> {
+async fn take<M: Machine>(slot: &Slot<M>, turn: OwnedMutexGuard<()>) -> Result<Taken, TakeError> {
     let replica = slot.borrow().clone().ok_or(TakeError::NotRunning)?;
     replica.barrier().await?; // BACKUP-1
     let path = replica.host().image_path();
