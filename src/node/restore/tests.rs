@@ -113,9 +113,14 @@ async fn a_restored_replica_leads_its_own_group_and_gives_all_its_state_to_who_j
 
     let two = start(&dir.path().join("fresh"), "q2", &here).await;
     one.raft().add_learner(two.id(), two.own().clone(), true).await.unwrap();
-    assert_eq!(*here.1.lock().unwrap(), ["q2"], "BACKUP-2: it came by the image");
     propose(&one, &enqueue("c")).await;
-    two.barrier().await.unwrap();
+    let read = async {
+        while two.barrier().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await; // it hears of the leader first
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), read).await.expect("the second one follows");
+    assert_eq!(*here.1.lock().unwrap(), ["q2"], "BACKUP-2: it came by the image");
     let both = (one.host().digest().await.unwrap(), two.host().digest().await.unwrap());
     assert_eq!(both.0, both.1);
     assert_eq!(both.0.applied, 3, "commands count on from the image");
