@@ -15,8 +15,8 @@
 pub mod admin;
 pub mod backup;
 pub mod error;
-mod held;
 pub mod groups;
+mod held;
 pub mod json;
 pub mod linger;
 pub mod metadata;

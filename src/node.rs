@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::actors::census::{self, Wanted};
 use crate::actors::supervisor::restart::{Limits, Strategy};
 use crate::actors::supervisor::{self, ChildSpec, Supervisor, SupervisorSpec};
-use crate::actors::{member, metadata, queue_worker, task, watch as peer_watch};
+use crate::actors::{fault_injector, member, metadata, queue_worker, task, watch as peer_watch};
 use crate::cluster::consul::Consul;
 use crate::cluster::handshake::Secret;
 use crate::cluster::sessions::{SessionSettings, Sessions};
@@ -225,7 +225,8 @@ impl Node {
         });
         let (image_desk, images) = match &sockets.images {
             Some(l) => {
-                let (desk, address) = (Arc::<Desk>::default(), options.addresses.told(l.local_addr()?));
+                let (desk, address) =
+                    (Arc::<Desk>::default(), options.addresses.told(l.local_addr()?));
                 let client = DataClient::over(transport.clone(), ClientOptions::default());
                 let plane = ImagePlane::new(&desk, address.to_string(), client);
                 (Some(desk), Some(Arc::new(plane)))
@@ -331,7 +332,10 @@ impl Node {
             let left = match service {
                 Service::Metadata => talk::depart::<metadata::Group>(&self.cluster, &scope).await,
                 Service::Queue => talk::depart::<queue_worker::Group>(&self.cluster, &scope).await,
-                _ => return,
+                Service::MockError => {
+                    talk::depart::<fault_injector::Group>(&self.cluster, &scope).await
+                }
+                Service::Storage | Service::ThirdParty => return, // no replica
             };
             match left {
                 Ok(()) => tracing::info!(%service, "the group goes on without this replica"),

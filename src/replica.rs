@@ -27,6 +27,7 @@ mod plan;
 mod propose;
 mod reads;
 mod steward;
+mod synced;
 pub mod talk;
 pub mod types;
 
@@ -35,7 +36,8 @@ pub use engine::Status;
 pub use group::{Replica, Settings, Setup};
 pub use host::Host;
 pub use known::KnownGroups;
-pub use log::{LogError, LogStore, Synced};
+pub use log::{LogError, LogStore};
 pub use machine::{Digest, Digester, Exec, Export, Image, Keyed, Machine, ProposeError};
 pub use network::{Carrier, CarrierError};
 pub use reads::ReadError;
+pub use synced::Synced;

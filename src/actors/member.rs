@@ -155,13 +155,15 @@ pub async fn tree_of(cluster: &Cluster, instance: &str) -> Option<Vec<ActorNode>
     }
 }
 
-/// What the other live members have heard of groups; `None` for one that does not answer.
+/// What the other live members that run a service have heard of groups; `None` for one that does not
+/// answer.
 pub async fn groups_of_others(
     cluster: &Cluster,
     limit: Duration,
 ) -> Vec<(String, Option<BTreeMap<crate::types::Service, u128>>)> {
     let scope = Scope::new(limit);
-    let others = cluster.members().into_iter().filter(|m| m.instance != cluster.instance());
+    let others = cluster.members().into_iter();
+    let others = others.filter(|m| m.instance != cluster.instance() && !m.services.is_empty());
     let asked = others.map(|m| async move {
         let answer = cluster.call(&scope, To::Instance(&m.instance), Message::Groups).await;
         let known = match answer {

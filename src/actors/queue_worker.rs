@@ -19,23 +19,22 @@ pub mod task;
 pub mod worker;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use crate::actors::redb_state;
 use crate::actors::replicated::{self, Leads, Told};
-use crate::cluster::{
-    ActorError, Call, CallError, Cluster, Context, Reply, Scope, Service, Wire,
-};
+use crate::cluster::{ActorError, Call, CallError, Cluster, Context, Reply, Scope, Service, Wire};
 use crate::replica::actor::Slot;
 use crate::replica::types::Item;
 use crate::replica::{Keyed, Replica, talk};
 use crate::types::{UnixMillis, now_ms};
 use command::{Command, Enqueued, Outcome};
-use query::{Cursor, TaskFilter, TaskPage};
 use machine::QueueMachine;
+use query::{Cursor, TaskFilter, TaskPage};
 use store::{QueueStore, StoreError};
 use task::{NewTask, Task};
 
@@ -156,7 +155,7 @@ impl talk::Group for Group {
 }
 
 /// Where the actor finds the store of the machine that its replica has open.
-pub type Stores = Arc<Mutex<Weak<QueueStore>>>;
+pub type Stores = redb_state::Stores<machine::Tasks>;
 
 /// Opens the queue in this file, tells where its store is, and wakes the workers by `changed` when
 /// something was applied.
@@ -164,8 +163,7 @@ pub type Stores = Arc<Mutex<Weak<QueueStore>>>;
 /// # Errors
 /// When the file cannot be opened.
 pub fn open(path: &Path, stores: &Stores, changed: &Arc<Notify>) -> Result<Machine, StoreError> {
-    let (machine, changed) = (QueueMachine::open(path)?, changed.clone());
-    *stores.lock().expect("no panic while it is held") = Arc::downgrade(machine.store());
+    let (machine, changed) = (stores.open(path)?, changed.clone());
     Ok(Told { machine, tell: Box::new(move || changed.notify_waiters()) })
 }
 
@@ -193,8 +191,8 @@ impl Service for Queue {
 
     async fn start(&self, cx: &mut Context) -> Result<State, ActorError> {
         let replica = replicated::begin::<Message, _>(cx, &self.slot, &self.leads).await?;
-        let store = self.stores.lock().expect("no panic while it is held").upgrade();
-        Ok(State { replica, store: store.ok_or("the replica has closed its store")? })
+        let store = self.stores.get().ok_or("the replica has closed its store")?;
+        Ok(State { replica, store })
     }
 
     async fn handle(
@@ -258,12 +256,6 @@ fn read(
     reply: Reply<Message>,
     ask: impl FnOnce(&QueueStore) -> Result<QueueReply, StoreError> + Send + 'static,
 ) {
-    let store = state.store.clone();
-    replicated::read(cx, &state.replica, reply, move |reply| {
-        let answer = move || match ask(&store) {
-            Ok(answer) => reply.send(answer),
-            Err(error) => reply.send(QueueReply::Failed(error.to_string())),
-        };
-        drop(tokio::task::spawn_blocking(answer)); // should it panic, the dropped port says so
-    });
+    let (store, failed) = (state.store.clone(), QueueReply::Failed);
+    replicated::read_store(cx, &state.replica, reply, move || ask(&store), failed);
 }

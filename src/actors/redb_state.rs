@@ -18,6 +18,7 @@ mod answers;
 mod image;
 mod machine;
 mod rows;
+mod stores;
 #[cfg(test)]
 pub(super) mod tests;
 
@@ -36,6 +37,7 @@ use image::{Digest, Make};
 
 pub use machine::Machine;
 pub(super) use rows::{corrupted, decode, encode, encoded_size};
+pub use stores::Stores;
 
 /// `format` -> version of the file, `place` -> [`Place`], `mark` -> the mark.
 const HEAD: TableDefinition<&str, &[u8]> = TableDefinition::new("head");

@@ -106,6 +106,20 @@ pub fn read<W: Wire, M: Machine>(
     });
 }
 
+/// Has a question that got past the barrier answered on a thread that may block.
+pub fn read_store<W: Wire, M: Machine, E: std::fmt::Display>(
+    cx: &mut Context,
+    replica: &Replica<M>,
+    reply: Reply<W>,
+    ask: impl FnOnce() -> Result<W::Reply, E> + Send + 'static,
+    failed: fn(String) -> W::Reply,
+) {
+    read(cx, replica, reply, move |reply| {
+        let answer = move || reply.send(ask().unwrap_or_else(|error| failed(error.to_string())));
+        drop(tokio::task::spawn_blocking(answer)); // should it panic, the dropped port says so
+    });
+}
+
 /// A machine that tells when it has applied something.
 pub struct Told<M> {
     /// The machine.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::Failure;
 use crate::actors::supervisor::ActorNode;
 use crate::cluster::MemberState;
-use crate::http::groups::GroupView;
 use crate::http::admin::{ClusterView, MemberView, all_running};
+use crate::http::groups::GroupView;
 
 /// A lag up to this is the normal one of a busy group.
 const LAG_SHOWN: u64 = 100;

@@ -14,6 +14,7 @@ use ractor::ActorCell;
 use super::calls::{CallError, Cluster, To, group_of};
 use super::envelope::{Nack, Wire};
 use super::scope::Scope;
+use crate::metrics::CallTimer;
 
 /// How long is waited before the next attempt.
 const PAUSE: Duration = Duration::from_millis(30);
@@ -23,11 +24,7 @@ impl Cluster {
     ///
     /// # Errors
     /// See [`CallError`] and ASK-2.
-    pub async fn command<M: Wire>(
-        &self,
-        scope: &Scope,
-        message: M,
-    ) -> Result<M::Reply, CallError> {
+    pub async fn command<M: Wire>(&self, scope: &Scope, message: M) -> Result<M::Reply, CallError> {
         let (key, mut tries) = (rand::random::<u128>(), Tries::new(*scope));
         let mut named: Option<String> = None;
         loop {
@@ -38,7 +35,7 @@ impl Cluster {
                         Err(error) => error,
                     }
                 }
-                None => CallError::NoMember(M::ROLE.to_owned()),
+                None => nobody(&message),
             };
             if let CallError::Refused(Nack::NotLeader(leader)) = &error {
                 named.clone_from(leader);
@@ -59,15 +56,16 @@ impl Cluster {
     ) -> Result<M::Reply, CallError> {
         let mut tries = Tries::new(*scope);
         loop {
-            let mut last = CallError::NoMember(M::ROLE.to_owned());
-            for target in self.targets(&group_of(M::ROLE, To::Any)) {
+            let targets = self.targets(&group_of(M::ROLE, To::Any));
+            let mut last = None;
+            for target in targets {
                 match self.send_to(&tries.scope, target, 0, message.clone()).await {
                     Ok(reply) => return Ok(reply),
                     Err(error) if tries.is_over() || !heals(&error) => return Err(error),
-                    Err(error) => last = error,
+                    Err(error) => last = Some(error),
                 }
             }
-            tries.failed(last)?;
+            tries.failed(last.unwrap_or_else(|| nobody(&message)))?;
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -78,6 +76,13 @@ impl Cluster {
         let groups = named.into_iter().chain([To::Leader, To::Any].map(|to| group_of(role, to)));
         groups.flat_map(|group| self.targets(&group)).next()
     }
+}
+
+/// There is nobody to be asked; counted among the calls.
+fn nobody<M: Wire>(message: &M) -> CallError {
+    let error = CallError::NoMember(M::ROLE.to_owned());
+    CallTimer::begin(M::ROLE, message.kind()).end(error.name());
+    error
 }
 
 /// The attempts at one piece of work.

@@ -249,16 +249,13 @@ async fn cluster(State(admin): State<Admin>) -> Json<ClusterView> {
             view(info, (state, lost_cause), actors)
         }
     });
-    let (nested, groups) = tokio::join!(
-        futures::future::join_all(views),
-        groups::groups(&admin.cluster, false)
-    );
+    let (nested, groups) =
+        tokio::join!(futures::future::join_all(views), groups::groups(&admin.cluster, false));
     let mut members: Vec<MemberView> = nested.into_iter().flatten().collect();
     for group in &groups {
         for replica in &group.replicas {
-            let of = |m: &&mut MemberView| {
-                m.service == group.service && m.instance == replica.instance
-            };
+            let of =
+                |m: &&mut MemberView| m.service == group.service && m.instance == replica.instance;
             members.iter_mut().filter(of).for_each(|m| m.lag = replica.lag);
         }
     }

@@ -138,13 +138,14 @@ fn view(
         peers.iter().map(|peer| peer.instance.clone()).collect::<Vec<_>>()
     };
     let longest = answers.iter().map(|(_, s, _)| s.last).max().unwrap_or(0);
-    let replica = |(instance, s, told): &(InstanceId, Standing, Option<talk::Digest>)| ReplicaView {
-        instance: instance.clone(),
-        id: s.id.to_string(),
-        applied: s.applied,
-        lag: longest.saturating_sub(s.applied),
-        digest: told.as_ref().map(ToString::to_string),
-    };
+    let replica =
+        |(instance, s, told): &(InstanceId, Standing, Option<talk::Digest>)| ReplicaView {
+            instance: instance.clone(),
+            id: s.id.to_string(),
+            applied: s.applied,
+            lag: longest.saturating_sub(s.applied),
+            digest: told.as_ref().map(ToString::to_string),
+        };
     let (voters, learners) = (names(&best.voters), names(&best.learners));
     Some(GroupView {
         service,

@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk::{DiskError, Identity, NodeDisk, read_json};
+use crate::actors::fault_injector::{self, machine::RecordMachine};
 use crate::actors::metadata::{self, store::Catalog};
 use crate::actors::queue_worker::{self, machine::QueueMachine};
 use crate::replica::actor::LOG_FILE;
@@ -61,7 +62,11 @@ fn take_copy(
             let machine = QueueMachine::open(&dir.join(queue_worker::FILE));
             take_with(machine.map_err(|e| full_text(&e))?, image, dir, founder)
         }
-        Service::Storage | Service::ThirdParty | Service::MockError => {
+        Service::MockError => {
+            let machine = RecordMachine::open(&dir.join(fault_injector::FILE));
+            take_with(machine.map_err(|e| full_text(&e))?, image, dir, founder)
+        }
+        Service::Storage | Service::ThirdParty => {
             Err(format!("{service} has no replicated state"))
         }
     }

@@ -17,6 +17,7 @@ use super::disk::NodeDisk;
 use super::founding::Founding;
 use super::restore::full_text;
 use crate::actors::census::Wanted;
+use crate::actors::fault_injector::{self, FaultInjector};
 use crate::actors::figures;
 use crate::actors::member::Root;
 use crate::actors::metadata::{self, Metadata};
@@ -139,7 +140,7 @@ pub fn build(service: Service, parts: &Parts) -> anyhow::Result<ChildSpec> {
         Service::Queue => queue_role(parts),
         Service::Storage => storage_role(parts),
         Service::ThirdParty => third_party_role(parts),
-        Service::MockError => Ok(parts.role(service, Strategy::OneForOne, Vec::new())),
+        Service::MockError => mock_error_role(parts),
     }
 }
 
@@ -264,6 +265,19 @@ fn queue_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
     }
     children.push(parts.figures(figures::queue));
     Ok(parts.role(Service::Queue, Strategy::OneForOne, children))
+}
+
+fn mock_error_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
+    let stores = fault_injector::Stores::default();
+    let of = (parts.subdir("mock-error")?.join(fault_injector::FILE), stores.clone());
+    let open = move || of.1.open(&of.0).map_err(|e| full_text(&e));
+    let (home, slot) = home(Service::MockError, parts, open)?;
+    let service = FaultInjector { slot, stores, leads: Leads::default() };
+    let children = vec![
+        replica::<fault_injector::Group, _>(parts, home),
+        ChildSpec::service("fault_injector", &parts.cluster, move || service.clone()),
+    ];
+    Ok(parts.role(Service::MockError, Strategy::OneForOne, children))
 }
 
 /// What serves the HTTP port of one service.

@@ -24,8 +24,9 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::actor::Slot;
 use super::host::Mark;
 use super::images::measure;
-use super::log::{LogStore, Synced};
+use super::log::LogStore;
 use super::machine::{Digest, Machine};
+use super::synced::Synced;
 use super::types::{LogId, Membership, Peer};
 
 /// An image that was taken. Its file has no name any more: it goes with this.

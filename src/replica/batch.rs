@@ -6,8 +6,6 @@ use super::types::Item;
 pub const COMMANDS: usize = 512;
 /// and so many bytes of them.
 pub const BYTES: usize = 128 * 1024;
-/// One alone may have so many: with what goes with it that is still one message.
-const ALONE: usize = 160 * 1024;
 /// What a command takes in an entry besides its body.
 const FRAME: usize = 24;
 
@@ -27,7 +25,7 @@ impl<W> Default for Batch<W> {
 impl<W> Batch<W> {
     /// Whether a command can be in any entry.
     pub fn fits_alone(item: &Item) -> bool {
-        item.body.len() + FRAME <= ALONE
+        item.body.len() + FRAME <= BYTES
     }
 
     /// Takes a command, or gives it back when the entry is full.

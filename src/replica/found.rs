@@ -112,11 +112,7 @@ pub async fn founding<G: Group, M: Machine>(
 }
 
 /// FOUND-4; says why not, once.
-async fn may_found<M: Machine>(
-    home: &Home<M>,
-    replica: &Replica<M>,
-    said: &mut String,
-) -> bool {
+async fn may_found<M: Machine>(home: &Home<M>, replica: &Replica<M>, said: &mut String) -> bool {
     match (home.may_found)(replica.id().0).await {
         Ok(()) => true,
         Err(why) => {

@@ -20,12 +20,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{AnyError, EntryPayload, LogState, OptionalSend, RaftLogReader, StorageIOError};
-use redb::{Builder, Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::chance::random_u128;
 use super::machine::Exec;
+use super::synced::Synced;
 use super::types::{Entry, LogId, Peer, ReplicaId, StorageError, Types, Vote};
 
 /// How many bytes of entries one read gives at most: they become one message.
@@ -68,46 +69,6 @@ macro_rules! from_redb {
     )*};
 }
 from_redb!(DatabaseError TransactionError TableError StorageError CommitError SetDurabilityError);
-
-/// Whether what is written is forced to the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Synced {
-    /// As LOG-1 says.
-    Always,
-    /// The operating system writes it when it likes: a crash of the process loses nothing, one of
-    /// the machine does.
-    Never,
-}
-
-/// A file that is never forced to the disk.
-#[derive(Debug)]
-struct Unsynced(redb::backends::FileBackend);
-
-impl redb::StorageBackend for Unsynced {
-    fn len(&self) -> std::io::Result<u64> {
-        self.0.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
-        self.0.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> std::io::Result<()> {
-        self.0.set_len(len)
-    }
-
-    fn sync_data(&self) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
-        self.0.write(offset, data)
-    }
-
-    fn close(&self) -> std::io::Result<()> {
-        self.0.close()
-    }
-}
 
 /// Who votes in a new group.
 pub type Voters = BTreeMap<ReplicaId, Peer>;
@@ -184,17 +145,7 @@ impl LogStore {
     /// # Errors
     /// When it cannot be read or written.
     pub fn open_file(path: &Path, synced: Synced, held: Held) -> Result<LogStore, LogError> {
-        let mut builder = Builder::new();
-        builder.set_cache_size(CACHE_BYTES);
-        let database = match synced {
-            Synced::Always => builder.create(path)?,
-            Synced::Never => {
-                let mut options = std::fs::OpenOptions::new();
-                let file = options.read(true).write(true).create(true).truncate(false).open(path);
-                let file = file.map_err(redb::StorageError::from)?;
-                builder.create_with_backend(Unsynced(redb::backends::FileBackend::new(file)?))?
-            }
-        };
+        let database = synced.open(path, CACHE_BYTES)?;
         LogStore::open(database, Exec::Blocking, held)
     }
 

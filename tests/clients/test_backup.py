@@ -18,7 +18,8 @@ QUICK = """
 delete_grace = "0s"
 orphan_check = "1s"
 """
-SERVICES = ["metadata", "queue"]
+SCALE = {"metadata": 3, "queue": 3}
+SERVICES = ["metadata", "queue", "mock-error"]
 
 
 def write(s3, bucket, key):
@@ -105,7 +106,7 @@ def settled(cluster):
 
 
 def test_what_was_acknowledged_before_a_backup_is_there_after_a_restore(own_cluster, tmp_path):
-    cluster = own_cluster(scale={"metadata": 3, "queue": 3}, config=QUICK)
+    cluster = own_cluster(scale=SCALE, config=QUICK)
     s3, bucket, to = patient(cluster.s3), unique(), tmp_path / "monday"
     s3.create_bucket(Bucket=bucket)
     before = [write(s3, bucket, f"before-{n}") for n in range(12)]
@@ -129,7 +130,10 @@ def test_what_was_acknowledged_before_a_backup_is_there_after_a_restore(own_clus
     cluster.start()
 
     for service in SERVICES:
-        new = wait_until(f"{service} is whole", lambda s=service: whole(cluster, s, 3), 30)
+        count = SCALE.get(service, 1)
+        new = wait_until(
+            f"{service} is whole", lambda s=service, n=count: whole(cluster, s, n), 30
+        )
         assert new["group"] != old[service]
     deleted = {f"during-{n - 2}" for n in range(3, 10_000, 4)}
     listed = set(keys(s3.list_objects_v2(Bucket=bucket)))

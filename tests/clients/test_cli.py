@@ -128,10 +128,10 @@ def test_a_taken_port_is_one_line_and_exit_code_2(tmp_path, free_base, offset):
 
 
 def test_a_bad_scale_is_refused(tmp_path, free_base):
-    for scale in ("storge=1", "storage=-1", "storage=x", "storage"):
+    for scale in ("storge=1", "storage=-1", "storage=x", "storage", "metadata=65", "queue=-1"):
         done = mocks3("up", "--data-dir", tmp_path / "data", "--ports", free_base, "--scale", scale)
         assert done.returncode == 2 and done.stderr, scale
-    for scale in ("storage=0", "metadata=0", "metadata=2", "queue=2"):
+    for scale in ("storage=0", "metadata=0"):
         done = mocks3("up", "--data-dir", tmp_path / "data", "--ports", free_base, "--scale", scale)
         refused(done, "--scale")
     assert not (tmp_path / "data").exists()

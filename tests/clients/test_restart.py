@@ -56,20 +56,15 @@ def test_a_catalog_that_was_lost_takes_no_data_with_it(own_cluster, tmp_path):
     data = random_bytes(MIB)
     s3.put_object(Bucket=bucket, Key="k", Body=data)
     cluster.stop()
-    [catalog] = cluster.data.rglob("meta.db")
-    for name in ("meta.db", "meta.db-wal", "meta.db-shm"):
-        file = catalog.with_name(name)
-        if file.exists():
-            shutil.move(file, tmp_path / name)
-    cluster.start()
+    [catalog] = [path.parent for path in cluster.data.rglob("meta.db")]
+    shutil.move(catalog, tmp_path / "metadata")
+    cluster.start("--found-anew", "metadata")
     assert s3.list_buckets()["Buckets"] == [], "metadata knows of nothing"
     time.sleep(6)  # several rounds in which everything looks like an orphan
     logs = "".join(path.read_text() for path in cluster.data.rglob("*.log"))
     assert "another catalog" in logs
     cluster.stop()
-    for file in catalog.parent.glob("meta.db*"):
-        file.unlink()
-    for file in tmp_path.glob("meta.db*"):
-        shutil.move(file, catalog.with_name(file.name))
+    shutil.rmtree(catalog)
+    shutil.move(tmp_path / "metadata", catalog)
     cluster.start()
     assert body(s3.get_object(Bucket=bucket, Key="k")) == data, "it was dropped as an orphan"

@@ -65,6 +65,7 @@ fn be_a_node(arguments: &str) {
         cluster_id: None,
         secret: Secret::new(SECRET),
         wanted: Default::default(),
+        found_anew: Vec::new(),
         config: Config::default(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();

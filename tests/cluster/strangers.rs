@@ -58,8 +58,8 @@ fn no_port_of_a_node_waits_for_the_rest_of_a_strangers_frame() {
         let observer = Observer::join(vec![node.address.clone()]).await;
         until("it is a member", JOIN, || observer.peers() == ["metadata"]).await;
         let ports = node.tcp_ports();
-        // HTTP, cluster, data, and the one that `ractor_cluster` opens for itself (SES-4)
-        assert_eq!(ports.len(), 4, "{ports:?}");
+        // HTTP, cluster, data, images, and the one that `ractor_cluster` opens for itself (SES-4)
+        assert_eq!(ports.len(), 5, "{ports:?}");
         for port in ports {
             let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
             stream.write_all(&[0, 0, 0, 0, 0, 0, 4, 0, 1, 2, 3]).unwrap();

@@ -33,7 +33,7 @@ fn info(instance: String) -> MemberInfo {
     MemberInfo {
         instance,
         incarnation: 1,
-        services: vec![Service::MockError],
+        services: Vec::new(), // it only looks on
         pid: std::process::id(),
         http_url: String::new(),
         s3_url: None,
@@ -80,6 +80,7 @@ impl Running {
             secret: Secret::new(SECRET),
             config: config.clone(),
             wanted: Default::default(),
+            found_anew: Vec::new(),
         };
         let mut started = Node::start(options(&http)).await;
         for _ in 0..100 {

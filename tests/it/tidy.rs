@@ -13,10 +13,13 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("replica", &["types", "events", "metrics", "cluster", "data"]),
     ("actors", &["types", "config", "events", "metrics", "cluster", "data", "replica"]),
     ("objects", &["types", "config", "events", "metrics", "cluster", "data", "actors"]),
-    ("http", &["types", "config", "events", "metrics", "cluster", "actors", "objects"]),
+    ("http", &["types", "config", "events", "metrics", "cluster", "replica", "actors", "objects"]),
     (
         "node",
-        &["types", "config", "events", "metrics", "cluster", "data", "actors", "objects", "http"],
+        &[
+            "types", "config", "events", "metrics", "cluster", "data", "replica", "actors",
+            "objects", "http",
+        ],
     ),
     ("cli", &["types", "config", "events", "cluster", "actors", "http", "node"]),
 ];

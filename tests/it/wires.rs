@@ -1,6 +1,6 @@
 //! Every message type that travels in the envelope, with the file that makes it one.
 
-use mocks3::actors::{member, metadata, queue_worker, storage_node, third_party};
+use mocks3::actors::{fault_injector, member, metadata, queue_worker, storage_node, third_party};
 use mocks3::cluster::Wire;
 use mocks3::replica::talk;
 
@@ -25,6 +25,7 @@ pub fn each(what: &mut impl ForEach) {
     what.with::<queue_worker::Message>("src/actors/queue_worker.rs");
     what.with::<storage_node::message::Message>("src/actors/storage_node/message.rs");
     what.with::<third_party::message::Message>("src/actors/third_party/message.rs");
+    what.with::<fault_injector::Message>("src/actors/fault_injector.rs");
     what.with::<member::Message>("src/actors/member.rs");
     what.with::<talk::Message<AnyGroup>>("src/replica/talk.rs");
 }

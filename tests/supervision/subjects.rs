@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mocks3::actors::metadata::command::Command as Change;
+use mocks3::actors::metadata::model::Refused;
 use mocks3::actors::metadata::query::{Query, QueryReply};
 use mocks3::actors::metadata::{self, MetadataReply};
 use mocks3::actors::queue_worker::command::{Command, Enqueued, Outcome};
@@ -17,6 +18,7 @@ use mocks3::actors::third_party::message as third_party;
 use mocks3::cluster::calls::instance_group;
 use mocks3::cluster::envelope::{Crash, Env};
 use mocks3::cluster::{CallError, Cluster, Scope, To, Wire};
+use mocks3::replica::talk;
 use mocks3::types::{DataId, Service, now_ms};
 use ractor::ActorRef;
 
@@ -43,9 +45,20 @@ pub enum Kind {
     Queue,
     Storage,
     ThirdParty,
+    /// The actor that has the catalog and its log open.
+    MetadataReplica,
+    /// The actor that has the queue and its log open.
+    QueueReplica,
 }
 
-pub const KINDS: [Kind; 4] = [Kind::Metadata, Kind::Queue, Kind::Storage, Kind::ThirdParty];
+pub const KINDS: [Kind; 6] = [
+    Kind::Metadata,
+    Kind::Queue,
+    Kind::Storage,
+    Kind::ThirdParty,
+    Kind::MetadataReplica,
+    Kind::QueueReplica,
+];
 
 /// What was acknowledged, by a name of the test's choosing.
 #[derive(Default)]
@@ -60,8 +73,8 @@ const CALL: Duration = Duration::from_secs(2);
 impl Kind {
     pub fn service(self) -> Service {
         match self {
-            Kind::Metadata => Service::Metadata,
-            Kind::Queue => Service::Queue,
+            Kind::Metadata | Kind::MetadataReplica => Service::Metadata,
+            Kind::Queue | Kind::QueueReplica => Service::Queue,
             Kind::Storage => Service::Storage,
             Kind::ThirdParty => Service::ThirdParty,
         }
@@ -73,6 +86,8 @@ impl Kind {
             Kind::Queue => queue_worker::Message::ROLE,
             Kind::Storage => storage::Message::ROLE,
             Kind::ThirdParty => third_party::Message::ROLE,
+            Kind::MetadataReplica => <metadata::Group as talk::Group>::ROLE,
+            Kind::QueueReplica => <queue_worker::Group as talk::Group>::ROLE,
         }
     }
 
@@ -83,6 +98,8 @@ impl Kind {
             Kind::Queue => end::<queue_worker::Message>(instance, how).await,
             Kind::Storage => end::<storage::Message>(instance, how).await,
             Kind::ThirdParty => end::<third_party::Message>(instance, how).await,
+            Kind::MetadataReplica => end::<talk::Message<metadata::Group>>(instance, how).await,
+            Kind::QueueReplica => end::<talk::Message<queue_worker::Group>>(instance, how).await,
         }
     }
 
@@ -90,19 +107,21 @@ impl Kind {
     pub async fn keep(self, at: (&Cluster, &str), n: u64, ledger: &mut Ledger) -> bool {
         let id = DataId::new();
         let kept = match self {
-            Kind::Metadata => {
-                let (name, owner) = (format!("bucket-{n}"), "o".to_owned());
+            Kind::Metadata | Kind::MetadataReplica => {
+                let (name, owner) = (format!("{self:?}-{n}").to_lowercase(), "o".to_owned());
                 let change = Change::CreateBucket { name, owner, now_ms: now_ms() };
                 let answer = ask(at, metadata::Message::Apply(change)).await;
-                matches!(answer, Ok(MetadataReply::Applied(Ok(_))))
+                // refused: an earlier attempt was applied, and its answer was lost
+                let known = Err(Refused::BucketAlreadyOwnedByYou);
+                matches!(answer, Ok(MetadataReply::Applied(a)) if a.is_ok() || a == known)
             }
-            Kind::Queue => {
+            Kind::Queue | Kind::QueueReplica => {
                 let kind = TaskKind::Cleanup { data_id: id, nodes: vec!["nobody".into()] };
-                let tasks = vec![NewTask::new(format!("task-{n}"), kind, now_ms())];
+                let tasks = vec![NewTask::new(format!("{self:?}-{n}"), kind, now_ms())];
                 let enqueue = Command::Enqueue { tasks, limit: 1_000_000 };
                 match ask(at, queue_worker::Message::Apply(enqueue)).await {
                     Ok(QueueReply::Applied(Outcome::Enqueued { results })) => {
-                        results == [Enqueued::New]
+                        matches!(results[..], [Enqueued::New | Enqueued::Known])
                     }
                     _ => false,
                 }
@@ -128,13 +147,13 @@ impl Kind {
     pub async fn check(self, at: (&Cluster, &str), ledger: &Ledger) {
         for (n, id) in &ledger.items {
             let there = match self {
-                Kind::Metadata => {
-                    let query = Query::GetBucket { bucket: format!("bucket-{n}") };
+                Kind::Metadata | Kind::MetadataReplica => {
+                    let query = Query::GetBucket { bucket: format!("{self:?}-{n}").to_lowercase() };
                     let answer = ask_until(at, metadata::Message::Read(query)).await;
                     matches!(answer, MetadataReply::Read(Ok(QueryReply::Bucket { .. })))
                 }
-                Kind::Queue => {
-                    let get = queue_worker::Message::Get { id: format!("task-{n}") };
+                Kind::Queue | Kind::QueueReplica => {
+                    let get = queue_worker::Message::Get { id: format!("{self:?}-{n}") };
                     matches!(ask_until(at, get).await, QueueReply::Task(Some(_)))
                 }
                 Kind::Storage => {

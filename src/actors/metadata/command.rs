@@ -8,7 +8,7 @@
 //! 2. COMMAND-2: a retried command is applied once: known by its data id, upload id, version id or
 //!    `request`, it answers as it did the first time. (So does any under the key of an earlier one,
 //!    for a shorter while: INTENT-1.)
-//! 3. COMMAND-3: none is larger than 192 KiB: `Delete` takes as many items as fit (at most 1,000),
+//! 3. COMMAND-3: none is larger than 128 KiB, an entry of the log: `Delete` takes as many items as fit (at most 1,000),
 //!    `Complete` names its parts as ranges and a digest, `Abort` and `AckOutbox` take at most
 //!    1,000 ids.
 

@@ -9,7 +9,9 @@ use super::command::PAGE_BYTES;
 use super::machine::Tasks;
 use super::query::{Cursor, SCAN_LIMIT, TaskFilter, TaskPage};
 use super::stats::Stats;
-use super::tables::{DUE, DueKey, FIGURES, IDS, STATES, StateKey, TASKS, cursor_of, read_figures, read_row};
+use super::tables::{
+    DUE, DueKey, FIGURES, IDS, STATES, StateKey, TASKS, cursor_of, read_figures, read_row,
+};
 use super::task::{KindName, Task, TaskState};
 use crate::actors::redb_state::{Store, applied_index, encoded_size};
 use crate::types::UnixMillis;

@@ -192,14 +192,14 @@ class Cluster:
 
     # -- life ------------------------------------------------------------------------------
 
-    def start(self, wait=True):
+    def start(self, *arguments, wait=True):
         command = [BINARY, "up", "--data-dir", self.data, "--ports", str(self.base)]
         if self.disk:
             mount = f'mkdir -p "$0" && mount -t tmpfs -o size={self.disk} none "$0" && exec "$@"'
             command = ["unshare", "-m", "sh", "-c", mount, self.data, *command]
         if self.scale != DEFAULT_SCALE:
             command += ["--scale", ",".join(self.scale_texts())]
-        command += self.arguments
+        command += [*self.arguments, *arguments]
         with open(self.log, "ab") as log:
             self._log_start = log.tell()
             log.write(f"$ {' '.join(map(str, command))}\n".encode())

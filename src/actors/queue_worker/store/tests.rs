@@ -101,7 +101,12 @@ fn dump(store: &Queue) -> Vec<Task> {
 
 /// `STATS-1`, `STATS-2`, `TABLES-1`: figures and indexes say what the tasks say.
 fn recount(store: &Queue) {
-    store.read(|tx| Ok(recount_in(tx, &store.stats().unwrap()))).unwrap();
+    let stats = store.stats().unwrap();
+    let recount = |tx: &ReadTransaction| {
+        recount_in(tx, &stats);
+        Ok(())
+    };
+    store.read(recount).unwrap();
 }
 
 fn recount_in(tx: &ReadTransaction, stats: &Stats) {
