@@ -151,7 +151,7 @@ def test_what_was_acknowledged_before_a_backup_is_there_after_a_restore(own_clus
 
 
 def test_a_restore_can_be_turned_back_and_one_elsewhere_has_the_same_state(own_cluster, tmp_path):
-    cluster = own_cluster()
+    cluster = own_cluster(scale={"metadata": 3})
     s3, bucket, to = patient(cluster.s3), unique(), tmp_path / "backup"
     s3.create_bucket(Bucket=bucket)
     write(s3, bucket, "a-5")
@@ -160,11 +160,16 @@ def test_a_restore_can_be_turned_back_and_one_elsewhere_has_the_same_state(own_c
     write(s3, bucket, "b-5")
     cluster.stop()
 
-    # By hand, node by node.
+    # By hand, node by node: one of each service, to which the others come.
     nodes = [path for s in SERVICES for path in (cluster.data / "nodes").glob(f"{s}-*")]
-    each = [argument for node in nodes for argument in ("--node-dir", node)]
+    assert len(nodes) == 5
+    first, second, *rest = nodes
+    each = [argument for node in [first, *rest[1:]] for argument in ("--node-dir", node)]
     restore(to, *each, "--replace")
+    restore(to, "--node-dir", second, "--node-dir", rest[0], "--replace", "--join")
+    assert not (second / "metadata").exists()
     cluster.start()
+    wait_until("metadata is whole", lambda: whole(cluster, "metadata", 3), 30)
     assert keys(s3.list_objects_v2(Bucket=bucket)) == ["a-5"]
     with refused("NoSuchKey"):
         client(cluster.s3).get_object(Bucket=bucket, Key="b-5")
