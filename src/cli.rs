@@ -1,7 +1,9 @@
 //! The command line.
 
+mod backup;
 mod config;
 mod node;
+mod restore;
 mod status;
 mod up;
 
@@ -20,6 +22,7 @@ use clap::{CommandFactory, Parser, Subcommand};
   mocks3 up                                   start a whole cluster on this machine
   mocks3 up --scale storage=5 --data-dir /tmp/m
   mocks3 status --watch                       the live cluster as a table
+  mocks3 backup ./backups/monday              save metadata, queue and fault state
   mocks3 config check config/mocks3.toml"
 )]
 struct Cli {
@@ -35,6 +38,10 @@ enum Command {
     Node(Box<node::NodeArgs>),
     /// Show the live cluster.
     Status(status::StatusArgs),
+    /// Save metadata, queue and fault state of a running cluster to a folder.
+    Backup(backup::BackupArgs),
+    /// Put a backup in the place of the state of a stopped cluster.
+    Restore(restore::RestoreArgs),
     /// Look at configuration files.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -49,6 +56,7 @@ enum Command {
 }
 
 /// An end with a message for the user and an exit code.
+#[derive(Debug)]
 pub(crate) struct Failure {
     code: u8,
     text: String,
@@ -75,6 +83,8 @@ pub fn main() -> ExitCode {
         Command::Up(args) => up::run(args),
         Command::Node(args) => node::run(*args),
         Command::Status(args) => status::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(&args),
         Command::Config(command) => config::run(&command),
         Command::Completions { shell } => {
             let mut command = Cli::command();

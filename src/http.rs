@@ -13,6 +13,7 @@
 //!   it the request ends.
 
 pub mod admin;
+pub mod backup;
 pub mod error;
 pub mod groups;
 mod held;

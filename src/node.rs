@@ -4,6 +4,7 @@
 mod addresses;
 pub mod disk;
 mod founding;
+pub mod restore;
 mod roles;
 
 pub use addresses::Addresses;
@@ -246,6 +247,7 @@ impl Node {
             wanted: Arc::new(options.wanted.clone()),
             founding,
             images,
+            backups: roles::Backups::default(),
             outside: match &sockets.outside {
                 Some(l) => Some(roles::Outside::new(options.addresses.told(l.local_addr()?))),
                 None => None,

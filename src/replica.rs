@@ -10,6 +10,7 @@
 //! - `REPL-4` the log is purged only up to what the machine has on disk.
 
 pub mod actor;
+pub mod backup;
 mod batch;
 mod chance;
 mod engine;

@@ -87,6 +87,9 @@ impl Wire for Message {
     }
 }
 
+/// The file of the records in the folder of their replica.
+pub const FILE: &str = "faults.redb";
+
 /// The group of the fault injector's replicas.
 #[derive(Clone, Debug)]
 pub struct Group;

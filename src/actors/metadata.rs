@@ -55,6 +55,8 @@ use reader::CatalogReader;
 use rebalance::{Progress, ProgressCell};
 use store::{Catalog, Fatal};
 
+/// The catalog's file in the folder of its replica.
+pub const FILE: &str = "meta.db";
 /// Reader threads, each with a connection.
 const READERS: usize = 2;
 /// Questions that may wait at one reader.

@@ -40,6 +40,8 @@ use task::{NewTask, Task};
 
 pub use stats::Stats;
 
+/// The queue's file in the folder of its replica.
+pub const FILE: &str = "queue.redb";
 /// How many unfinished tasks the queue holds at most.
 pub const TASK_LIMIT: u64 = 1_000_000;
 /// How long finished tasks are kept for whoever asks.

@@ -75,7 +75,8 @@ pub fn client() -> Result<reqwest::Client, Failure> {
     builder.timeout(Duration::from_secs(5)).build().map_err(Failure::run)
 }
 
-async fn fetch(client: &reqwest::Client, url: Option<&str>) -> Result<ClusterView, Failure> {
+/// The view of the node at this address, or of the first at the usual ones that answers.
+pub async fn fetch(client: &reqwest::Client, url: Option<&str>) -> Result<ClusterView, Failure> {
     let urls = match url {
         Some(url) => vec![url.trim_end_matches('/').to_owned()],
         None => (8081..=8085).map(|port| format!("http://127.0.0.1:{port}")).collect(),

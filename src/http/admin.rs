@@ -3,6 +3,7 @@
 //! `GET /health`, `GET /metrics`, `GET /api/v1/cluster`, `GET /api/v1/actors`, `GET /api/v1/events`.
 //! They are the common part of every service's JSON API.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
+use super::backup;
 use super::error::ApiError;
 use super::groups::{self, GroupView};
 use super::json::input::check_range;
@@ -25,6 +27,7 @@ use crate::cluster::{Cluster, MemberInfo, MemberState};
 use crate::events::{Event, EventLog};
 use crate::metrics;
 use crate::objects::rebalance;
+use crate::replica::backup::Take;
 use crate::types::{Service, UnixMillis, now_ms};
 
 /// What these routes need of the node.
@@ -40,6 +43,17 @@ pub struct Admin {
     pub events: Arc<EventLog>,
     /// How many instances of each service there should be.
     pub wanted: Arc<Wanted>,
+    /// Where images of the node's replicas come from.
+    pub images: ImagesFrom,
+}
+
+/// Where images for backups come from.
+#[derive(Clone)]
+pub struct ImagesFrom {
+    /// What takes one, for each service that has a replica here.
+    pub take: BTreeMap<Service, Take>,
+    /// The id of the cluster, in hex; empty while it is not known.
+    pub cluster_id: Arc<dyn Fn() -> String + Send + Sync>,
 }
 
 /// One member in `GET /api/v1/cluster` and `mocks3 status --json`.
@@ -130,14 +144,18 @@ pub fn api(admin: Admin) -> Api {
         .about("What happened on this node, oldest first")
         .query::<EventsQuery>()
         .answer::<EventsPage>(StatusCode::OK, "a page", json!({ "events": [], "next": 0 }));
-    Api::default()
+    let api = Api::default()
         .at(health, self::health)
         .at(metrics, prometheus)
         .at(members, cluster)
         .at(tree, actors)
         .at(log, events)
-        .at(groups::operation(), groups::handle)
-        .with_state(admin)
+        .at(groups::operation(), groups::handle);
+    let api = match admin.images.take.is_empty() {
+        false => api.at(backup::operation(), backup::handle),
+        true => api,
+    };
+    api.with_state(admin)
 }
 
 /// The whole API of a service that has no other operations, and of any node before it has them.

@@ -1,8 +1,9 @@
 //! What each service of a node consists of: its supervised actors and its HTTP edge.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -14,6 +15,7 @@ use tower::ServiceExt;
 
 use super::disk::NodeDisk;
 use super::founding::Founding;
+use super::restore::full_text;
 use crate::actors::census::Wanted;
 use crate::actors::fault_injector::{self, FaultInjector};
 use crate::actors::figures;
@@ -38,6 +40,7 @@ use crate::http::{self, Handler, admin, s3};
 use crate::metrics;
 use crate::objects::{Env, rebalance};
 use crate::replica::actor::{Home, ReplicaActor, Slot};
+use crate::replica::backup::{Take, take_from};
 use crate::replica::images::ImagePlane;
 use crate::replica::{Machine, Settings, Synced, talk};
 use crate::types::Service;
@@ -64,9 +67,14 @@ pub struct Parts {
     pub founding: Arc<Founding>,
     /// How images of replicas come and go, where the node has any.
     pub images: Option<Arc<ImagePlane>>,
+    /// How images of the own replicas are taken for backups.
+    pub backups: Backups,
     /// The data plane of third parties, where the node runs that service.
     pub outside: Option<Outside>,
 }
+
+/// How an image of each service's replica is taken; filled as the roles are built.
+pub type Backups = Arc<Mutex<BTreeMap<Service, Take>>>;
 
 /// Where bodies from third parties wait to be fetched.
 pub struct Outside {
@@ -100,6 +108,17 @@ impl Parts {
 
     fn subdir(&self, name: &str) -> anyhow::Result<std::path::PathBuf> {
         Ok(self.disk.lock().expect("no panic while the disk is held").subdir(name)?)
+    }
+
+    fn backups(&self) -> MutexGuard<'_, BTreeMap<Service, Take>> {
+        self.backups.lock().expect("no panic while the table is held")
+    }
+
+    /// Where images of the node's replicas come from.
+    fn images_from(&self) -> admin::ImagesFrom {
+        let (take, disk) = (self.backups().clone(), self.disk.clone());
+        let id = move || disk.lock().expect("no panic while the disk is held").cluster_id();
+        admin::ImagesFrom { take, cluster_id: Arc::new(move || format!("{:032x}", id())) }
     }
 
     /// The role supervisor of a service; peers monitor it by this name.
@@ -165,6 +184,7 @@ fn home<M: Machine>(
 ) -> anyhow::Result<(Home<M>, Slot<M>)> {
     let images = parts.images.clone().context("a node with replicas needs their data plane")?;
     let slot: Slot<M> = Arc::default();
+    parts.backups().insert(service, take_from(slot.clone()));
     let home = Home {
         dir: parts.subdir(service.short())?,
         open: Box::new(open),
@@ -190,7 +210,7 @@ fn replica<G: talk::Group, M: Machine>(parts: &Parts, home: Home<M>) -> ChildSpe
 
 fn metadata_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
     let (outbox, leads) = (Arc::new(Notify::new()), Leads::default());
-    let path = parts.subdir("metadata")?.join("meta.db");
+    let path = parts.subdir("metadata")?.join(metadata::FILE);
     let of = (path.clone(), outbox.clone());
     let open = move || metadata::open(&of.0, &of.1).map_err(|e| full_text(&e));
     let (mut home, slot) = home(Service::Metadata, parts, open)?;
@@ -228,7 +248,7 @@ fn metadata_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
 
 fn queue_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
     let (changed, stores) = (Arc::new(Notify::new()), queue_worker::Stores::default());
-    let path = parts.subdir("queue")?.join("queue.redb");
+    let path = parts.subdir("queue")?.join(queue_worker::FILE);
     let of = (path, stores.clone(), changed.clone());
     let open = move || queue_worker::open(&of.0, &of.1, &of.2).map_err(|e| full_text(&e));
     let (home, slot) = home(Service::Queue, parts, open)?;
@@ -257,7 +277,7 @@ fn queue_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
 
 fn mock_error_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
     let stores = fault_injector::Stores::default();
-    let of = (parts.subdir("mock-error")?.join("faults.redb"), stores.clone());
+    let of = (parts.subdir("mock-error")?.join(fault_injector::FILE), stores.clone());
     let open = move || of.1.open(&of.0).map_err(|e| full_text(&e));
     let (home, slot) = home(Service::MockError, parts, open)?;
     let service = FaultInjector { slot, stores, leads: Leads::default() };
@@ -268,12 +288,6 @@ fn mock_error_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
     Ok(parts.role(Service::MockError, Strategy::OneForOne, children))
 }
 
-/// An error with its causes.
-fn full_text(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
 /// What serves the HTTP port of one service.
 pub fn handler(service: Service, parts: &Parts, root: Root) -> Handler {
     let admin = admin::Admin {
@@ -282,6 +296,7 @@ pub fn handler(service: Service, parts: &Parts, root: Root) -> Handler {
         root,
         events: parts.events.clone(),
         wanted: parts.wanted.clone(),
+        images: parts.images_from(),
     };
     let env = JsonEnv::new(parts.env.clone(), &parts.config);
     let common = admin::api(admin.clone());

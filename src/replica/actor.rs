@@ -27,6 +27,8 @@ use crate::cluster::{ActorError, Call, Context, Reply, Scope, Service as ActorSe
 use crate::events::EventLog;
 use crate::types::Service;
 
+/// The log's file in the folder of a replica.
+pub const LOG_FILE: &str = "log.redb";
 /// How long a new life waits for the last one to let go of the disk.
 const TURN_LIMIT: Duration = Duration::from_secs(30);
 /// How many may ask to leave at once.
@@ -127,7 +129,7 @@ impl<G: Group, M: Machine> ActorService for ReplicaActor<G, M> {
         let open = move || -> Result<_, String> {
             let (home, held) = of;
             std::fs::create_dir_all(home.dir.join("images")).map_err(|e| e.to_string())?;
-            let log = LogStore::open_file(&home.dir.join("log.redb"), home.synced, held);
+            let log = LogStore::open_file(&home.dir.join(LOG_FILE), home.synced, held);
             Ok((log.map_err(|e| e.to_string())?, (home.open)()?))
         };
         let (log, machine) = tokio::task::spawn_blocking(open).await??;

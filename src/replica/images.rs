@@ -150,7 +150,11 @@ fn digest() -> crc_fast::Digest {
     crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme)
 }
 
-fn measure(path: &Path) -> std::io::Result<(u64, u64)> {
+/// The length of a file in bytes, and its CRC-64/NVME.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn measure(path: &Path) -> std::io::Result<(u64, u64)> {
     let (mut file, mut crc, mut len) = (File::open(path)?, digest(), 0);
     while let Some(piece) = piece(&mut file)? {
         crc.update(&piece);

@@ -8,6 +8,8 @@
 //!   anew from what is on disk;
 //! - `LOG-4` a read gives at most [`READ_BYTES`] of entries, or one entry.
 
+mod seed;
+
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;

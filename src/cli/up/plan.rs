@@ -48,6 +48,11 @@ pub struct DataDir {
 impl DataDir {
     /// Opens or makes it.
     pub fn open(dir: &Path) -> Result<Self, Failure> {
+        DataDir::open_of(dir, || uuid::Uuid::new_v4().as_u128())
+    }
+
+    /// Opens it; one that is made belongs to the cluster of this id.
+    pub fn open_of(dir: &Path, cluster_id: impl FnOnce() -> u128) -> Result<Self, Failure> {
         let io = |e: std::io::Error| Failure::usage(format!("cannot use {}: {e}", dir.display()));
         std::fs::create_dir_all(dir).map_err(io)?;
         let dir = dir.canonicalize().map_err(io)?;
@@ -56,7 +61,7 @@ impl DataDir {
         let file = disk::read_json::<ClusterFile>(&path).map_err(Failure::usage)?;
         let file = file.unwrap_or_else(|| ClusterFile {
             format: FORMAT,
-            cluster_id: format!("{:032x}", uuid::Uuid::new_v4().as_u128()),
+            cluster_id: format!("{:032x}", cluster_id()),
             instances: Vec::new(),
         });
         if file.format != FORMAT {
@@ -87,7 +92,25 @@ impl DataDir {
         chosen
     }
 
-    fn save(&self) -> Result<(), Failure> {
+    /// All instances of a service that were ever started here, the one that is always started
+    /// first; where there is none, one is made up.
+    pub fn known(&mut self, service: Service) -> Vec<InstanceId> {
+        let known = self.file.instances.iter().filter(|row| row.service == service).count();
+        self.instances(service, known.max(1))
+    }
+
+    /// The cluster's id, 32 hex digits.
+    pub fn cluster_id(&self) -> &str {
+        &self.file.cluster_id
+    }
+
+    /// Where an instance keeps its data.
+    pub fn node_dir(&self, instance: &str) -> PathBuf {
+        node_dir(&self.dir, instance)
+    }
+
+    /// Keeps the instances that were made up.
+    pub fn save(&self) -> Result<(), Failure> {
         disk::write_json(&self.dir.join("cluster.json"), &self.file).map_err(Failure::usage)
     }
 
@@ -105,6 +128,10 @@ impl DataDir {
         }
         Ok(path)
     }
+}
+
+fn node_dir(data_dir: &Path, instance: &str) -> PathBuf {
+    data_dir.join("nodes").join(instance)
 }
 
 /// One instance to be started.
@@ -183,7 +210,7 @@ impl Plan {
         let lock = std::sync::Arc::new(self.data.lock);
         let mut children = Vec::new();
         for instance in self.instances {
-            let dir = self.data_dir.join("nodes").join(&instance.id);
+            let dir = node_dir(&self.data_dir, &instance.id);
             let mut args: Vec<std::ffi::OsString> = vec!["node".into(), "--follow-parent".into()];
             let mut add = |name: &str, value: std::ffi::OsString| args.extend([name.into(), value]);
             add("--service", instance.service.short().into());
