@@ -6,7 +6,7 @@
 
 mod disk;
 #[path = "../../tests/cluster/harness.rs"]
-#[allow(dead_code, reason = "made for the tests")]
+#[allow(dead_code, clippy::unwrap_used, reason = "made for the tests")]
 mod harness;
 
 use std::path::{Path, PathBuf};
