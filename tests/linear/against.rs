@@ -114,7 +114,7 @@ fn agree(at_most: usize, ours: fn(&[Operation]) -> bool, theirs: fn(&[Operation]
 }
 
 fn together(history: &[Operation]) -> bool {
-    accepts(check_together(history))
+    accepts(check_together(history, 1_000_000))
 }
 
 fn by_all_orders(history: &[Operation]) -> bool {

@@ -128,9 +128,9 @@ fn a_list_is_a_read_of_every_key_and_together_of_one_moment() {
     // y was there before x was; the list began before both
     let torn = [op(0, 9, list(&[("x", 3)])), put(1, "y"), put(3, "x")];
     fine(&torn);
-    assert!(matches!(check_together(&torn), Err(Fault::Broken(_))));
+    assert!(matches!(check_together(&torn, 1000), Err(Fault::Broken(_))));
     let whole = [op(0, 9, list(&[("y", 1)])), put(1, "y"), put(3, "x")];
-    check_together(&whole).unwrap_or_else(|fault| panic!("{fault}"));
+    check_together(&whole, 1000).unwrap_or_else(|fault| panic!("{fault}"));
     // a list after both lacks one
     let lacking = [put(1, "y"), put(3, "x"), op(5, 6, list(&[("y", 1)]))];
     assert!(matches!(check(&lacking), Err(Fault::Broken(b)) if b.keys == ["x"]));

@@ -13,7 +13,7 @@ use std::fmt;
 use crate::history::{Operation, Value, keys, of_key};
 use crate::search::{End, search};
 
-/// After how many steps of one search the checker gives up. Far more than histories need of which
+/// After how many steps the search of one key is given up. Far more than histories need of which
 /// fewer than ten known writes of a key overlap.
 const STEPS: usize = 1_000_000;
 /// How many operations before the one that cannot be explained are shown.
@@ -25,7 +25,7 @@ pub enum Fault {
     /// No order explains it.
     Broken(Box<Broken>),
     /// The search of these keys took too long to tell: neither right nor wrong.
-    Undecided(Vec<String>),
+    Undecided { keys: Vec<String>, steps: usize },
 }
 
 /// The shortest beginning that cannot be explained.
@@ -48,36 +48,37 @@ pub struct Broken {
 pub fn check(history: &[Operation]) -> Result<(), Fault> {
     keys(history).into_iter().try_for_each(|key| {
         let of_key = of_key(history, &key);
-        check_keys(vec![key], &of_key)
+        check_keys(vec![key], &of_key, STEPS)
     })
 }
 
-/// Checks all keys at once: each list is of one moment, too.
+/// Checks all keys at once, in so many steps: each list is of one moment, too. `history` has
+/// linearizable keys, or is small.
 ///
 /// # Errors
 /// What cannot be explained, or takes too long.
-pub fn check_together(history: &[Operation]) -> Result<(), Fault> {
-    check_keys(keys(history), history)
+pub fn check_together(history: &[Operation], steps: usize) -> Result<(), Fault> {
+    check_keys(keys(history), history, steps)
 }
 
-fn check_keys(keys: Vec<String>, history: &[Operation]) -> Result<(), Fault> {
-    match search(&keys, history, STEPS) {
+fn check_keys(keys: Vec<String>, history: &[Operation], steps: usize) -> Result<(), Fault> {
+    match search(&keys, history, steps) {
         End::Found => Ok(()),
-        End::None(_) => Err(Fault::Broken(Box::new(shortest(keys, history)))),
-        End::TooLong => Err(Fault::Undecided(keys)),
+        End::None(_) => Err(Fault::Broken(Box::new(shortest(keys, history, steps)))),
+        End::TooLong => Err(Fault::Undecided { keys, steps }),
     }
 }
 
 /// CHECK-1. `history` is not linearizable.
-fn shortest(keys: Vec<String>, history: &[Operation]) -> Broken {
+fn shortest(keys: Vec<String>, history: &[Operation], steps: usize) -> Broken {
     let as_of = |end: u64| history.iter().filter_map(|o| o.as_of(end)).collect::<Vec<_>>();
     let mut ends: Vec<u64> = history.iter().filter_map(|o| o.ended).collect();
     ends.sort_unstable();
     ends.dedup();
-    let fine = |end: &u64| !matches!(search(&keys, &as_of(*end), STEPS), End::None(_));
+    let fine = |end: &u64| !matches!(search(&keys, &as_of(*end), steps), End::None(_));
     let at = ends.partition_point(fine).min(ends.len().saturating_sub(1));
     let prefix = as_of(ends[at]);
-    let held = match search(&keys, &prefix, STEPS) {
+    let held = match search(&keys, &prefix, steps) {
         End::None(held) => held,
         End::Found | End::TooLong => Vec::new(),
     };
@@ -90,7 +91,9 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Fault::Broken(broken) => broken.fmt(f),
-            Fault::Undecided(keys) => write!(f, "undecided after {STEPS} steps: {keys:?}"),
+            Fault::Undecided { keys, steps } => {
+                write!(f, "undecided after {steps} steps: {}", keys.join(" "))
+            }
         }
     }
 }

@@ -323,7 +323,7 @@ fn needs(act: &Act, keys: &[String], index: &HashMap<&str, usize>) -> Vec<(usize
         Act::Delete { .. } => Vec::new(),
         Act::Read { key, saw } => vec![(index[&**key], Need::Is(*saw))],
         Act::List { from, to, saw } => {
-            let inside = |key: &&String| from <= key && key < &to;
+            let inside = |key: &&String| (from..to).contains(key);
             let need = |key: &String| (index[&**key], Need::Is(saw.get(key).copied()));
             keys.iter().filter(inside).map(need).collect()
         }
