@@ -8,7 +8,7 @@ use anyhow::{Context, bail, ensure};
 use mocks3::types::Service;
 use serde_json::Value;
 
-use crate::clients::{BUCKETS, Client};
+use crate::clients::{BUCKETS, Client, PROBES};
 use crate::cluster::{Cluster, until};
 use crate::s3::{Answer, S3};
 
@@ -21,16 +21,16 @@ const COPIES: usize = 3;
 const SEGMENT: u64 = 4 << 20;
 
 /// Every edge stores and gives back an object; how long that took.
-pub async fn full_service(cluster: &Cluster, bucket: &str) -> Duration {
+pub async fn full_service(cluster: &Cluster) -> Duration {
     let edges: Vec<S3> = cluster.edges().iter().map(|url| S3::new(url)).collect();
     let all = async || {
         for (n, edge) in edges.iter().enumerate() {
             let (key, body) = (format!("probe-{n}"), format!("{}", rand::random::<u64>()));
-            match edge.put(bucket, &key, body.clone().into(), None).await {
+            match edge.put(PROBES, &key, body.clone().into(), None).await {
                 Answer::Told { status, .. } if status.is_success() => {}
                 other => bail!("edge {n}, PUT: {other:?}"),
             }
-            match edge.read(reqwest::Method::GET, bucket, &key).await {
+            match edge.read(reqwest::Method::GET, PROBES, &key).await {
                 Answer::Told { status, body: found, .. } if status.is_success() => {
                     ensure!(found == body, "edge {n}: {found:?} instead of {body}");
                 }
@@ -95,7 +95,7 @@ pub async fn each_copy_serves(cluster: &mut Cluster, mut reader: impl FnMut(&str
         };
         until("one node alone gives back everything", HEAL, ask).await;
         others.iter().for_each(|n| cluster.run(*n));
-        full_service(cluster, BUCKETS[0]).await;
+        full_service(cluster).await;
     }
 }
 

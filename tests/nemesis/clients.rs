@@ -20,6 +20,8 @@ use crate::history::{Act, Operation, Value, When};
 use crate::s3::{Answer, S3, listed};
 
 pub const BUCKETS: [&str; 2] = ["nemesis-a", "nemesis-b"];
+/// Of no history: what only asks whether an edge serves.
+pub const PROBES: &str = "nemesis-probes";
 const KEYS: usize = 20;
 /// Values from here on were written by nobody: bytes that a read found all the same.
 const FOREIGN: Value = 1 << 60;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::checker::{Fault as Broken, check, check_together};
 use crate::checks;
-use crate::clients::{BUCKETS, Client, Record};
+use crate::clients::{BUCKETS, Client, PROBES, Record};
 use crate::cluster::{Cluster, Scale, until};
 use crate::history::{Act, Operation};
 use crate::plan::{Fault, Step, plan};
@@ -47,7 +47,7 @@ async fn run(seed: u64, duration: Duration, scale: Scale, dir: &std::path::Path)
     eprintln!("nemesis: {} steps, data in {}", steps.len(), dir.display());
     let mut cluster = Cluster::start(dir, scale).await;
     let took = until("buckets", START, async || make_buckets(&cluster).await).await.1;
-    checks::full_service(&cluster, BUCKETS[0]).await;
+    checks::full_service(&cluster).await;
     eprintln!("nemesis: started in {took:?}");
     let carried = cluster.links.carried();
     assert!(carried > 0, "nodes call each other past the proxies: --advertise is not told");
@@ -57,7 +57,7 @@ async fn run(seed: u64, duration: Duration, scale: Scale, dir: &std::path::Path)
     let new_client = |n| Client::new(n, &edges, seed, record.clone());
     let clients: Vec<_> = (0..CLIENTS).map(|n| tokio::spawn(new_client(n).run())).collect();
     hurt(&mut cluster, &steps, duration).await;
-    let served = checks::full_service(&cluster, BUCKETS[0]).await;
+    let served = checks::full_service(&cluster).await;
     eprintln!("nemesis: full service {served:?} after the last fault");
     tokio::time::sleep(AFTER).await;
     record.stop.store(true, Ordering::Relaxed);
@@ -70,7 +70,7 @@ async fn run(seed: u64, duration: Duration, scale: Scale, dir: &std::path::Path)
 
 async fn make_buckets(cluster: &Cluster) -> anyhow::Result<()> {
     let s3 = S3::new(&cluster.edges()[0]);
-    for bucket in BUCKETS {
+    for bucket in BUCKETS.into_iter().chain([PROBES]) {
         match s3.create_bucket(bucket).await {
             Answer::Told { status, .. } if status.is_success() || status == 409 => {}
             other => anyhow::bail!("{bucket}: {other:?}"),
