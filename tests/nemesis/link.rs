@@ -4,8 +4,8 @@
 //! (`127.x.1.n`, its front). There this process listens on the same ports, TCP and UDP, and passes
 //! on. So each packet between two nodes goes through here, and one direction of one pair can be cut.
 //!
-//! - `CUT-1` who called is known: of TCP by the process that holds the calling socket, of UDP by the
-//!   address that it is sent from;
+//! - `CUT-1` who called is known: of TCP by the process that holds the calling socket, as `/proc` says
+//!   after the call, of UDP by the address that it is sent from;
 //! - `CUT-2` what is cut is held (TCP) or lost (UDP), as by a network; nothing is refused or reset.
 //!   Bytes that were held get through after the heal;
 //! - `CUT-3` a new connection needs both directions.
@@ -16,7 +16,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -24,7 +24,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
 
 /// How often the nodes are looked at for new ports.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(100);
 
 type Pair = (usize, usize);
 
@@ -40,6 +40,7 @@ pub struct Links {
     nodes: Vec<Address>,
     /// The process of each node that runs.
     pids: Mutex<Vec<Option<u32>>>,
+    callers: Mutex<Callers>,
     cuts: watch::Sender<BTreeSet<Pair>>,
     carried: AtomicU64,
 }
@@ -62,7 +63,8 @@ impl Links {
     pub async fn start(nodes: Vec<Address>, udp_port: u16) -> io::Result<Arc<Links>> {
         let pids = Mutex::new(vec![None; nodes.len()]);
         let (cuts, carried) = (watch::Sender::new(BTreeSet::new()), AtomicU64::new(0));
-        let links = Arc::new(Links { nodes, pids, cuts, carried });
+        let callers = Mutex::default();
+        let links = Arc::new(Links { nodes, pids, callers, cuts, carried });
         for to in 0..links.nodes.len() {
             let front = UdpSocket::bind((links.nodes[to].front, udp_port)).await?;
             tokio::spawn(links.clone().beats(to, Arc::new(front), udp_port));
@@ -125,8 +127,8 @@ impl Links {
     }
 
     async fn carry(self: Arc<Self>, to: usize, caller: TcpStream, address: SocketAddr) {
-        let this = self.clone();
-        let from = tokio::task::spawn_blocking(move || this.who_holds(address)).await;
+        let (this, called) = (self.clone(), Instant::now());
+        let from = tokio::task::spawn_blocking(move || this.who_holds(address, called)).await;
         let Ok(Some(from)) = from else { return }; // its process is gone, or it is none of ours
         self.open((from, to)).await; // CUT-3
         self.open((to, from)).await;
@@ -159,16 +161,30 @@ impl Links {
         }
     }
 
-    /// CUT-1: the node that holds a socket with this local address.
-    fn who_holds(&self, socket: SocketAddr) -> Option<usize> {
-        let inode = tcp_rows().into_iter().find(|row| row.local == socket)?.inode;
-        let link = std::path::PathBuf::from(format!("socket:[{inode}]"));
+    /// CUT-1: the node that holds a socket with this local address. One look serves all calls that
+    /// came before it.
+    fn who_holds(&self, socket: SocketAddr, called: Instant) -> Option<usize> {
+        let mut callers = self.callers.lock().unwrap();
+        if callers.looked.is_none_or(|at| at < called) {
+            *callers = Callers { looked: Some(Instant::now()), sockets: self.sockets() };
+        }
+        callers.sockets.get(&socket).copied()
+    }
+
+    /// Which node holds which TCP socket.
+    fn sockets(&self) -> HashMap<SocketAddr, usize> {
         let pids = self.pids.lock().unwrap().clone();
-        pids.iter().position(|pid| {
+        let mut nodes: HashMap<String, usize> = HashMap::new();
+        for (node, pid) in pids.iter().enumerate() {
             let open = pid.and_then(|pid| std::fs::read_dir(format!("/proc/{pid}/fd")).ok());
-            let mut files = open.into_iter().flatten().flatten();
-            files.any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == link))
-        })
+            for file in open.into_iter().flatten().flatten() {
+                let link = std::fs::read_link(file.path()).unwrap_or_default();
+                let inode = link.to_str().and_then(|l| l.strip_prefix("socket:["));
+                nodes.extend(inode.map(|l| (l.trim_end_matches(']').to_owned(), node)));
+            }
+        }
+        let rows = tcp_rows().into_iter();
+        rows.filter_map(|row| Some((row.local, *nodes.get(&row.inode)?))).collect()
     }
 
     /// Heartbeats to one node. Each sender gets a socket of its own towards it, so that answers find
@@ -207,6 +223,13 @@ impl Links {
             }
         }
     }
+}
+
+/// What the last look at the processes showed.
+#[derive(Default)]
+struct Callers {
+    looked: Option<Instant>,
+    sockets: HashMap<SocketAddr, usize>,
 }
 
 /// One row of `/proc/net/tcp`.

@@ -14,6 +14,7 @@ mod checker;
 mod checks;
 mod clients;
 mod cluster;
+mod cuts;
 #[path = "../linear/history.rs"]
 mod history;
 mod link;
