@@ -48,10 +48,16 @@ impl Addresses {
         Ok(())
     }
 
+    /// Whether an advertised address is told instead of this one: of a wildcard always. One of
+    /// loopback also stands for any other of loopback, so that a proxy can stand between nodes.
+    fn stands_for(bound: IpAddr, advertised: IpAddr) -> bool {
+        bound.is_unspecified() || (bound.is_loopback() && advertised.is_loopback())
+    }
+
     /// What others are told of a socket.
     pub fn told(&self, bound: SocketAddr) -> SocketAddr {
         match self.advertise {
-            Some(ip) if bound.ip().is_unspecified() => SocketAddr::new(ip, bound.port()),
+            Some(ip) if Self::stands_for(bound.ip(), ip) => SocketAddr::new(ip, bound.port()),
             _ => bound,
         }
     }
