@@ -110,8 +110,8 @@ pub(crate) fn load_config(file: Option<&PathBuf>) -> Result<crate::config::Confi
 
 /// Logs to standard error; `MOCKS3_LOG` filters (`info`, `mocks3=debug`, ...).
 pub(crate) fn logging() {
-    // ractor formats whole payloads at debug level
-    let quiet = "info,ractor=warn,ractor_cluster=error";
+    // ractor formats whole payloads at debug level, openraft its whole state at info
+    let quiet = "info,ractor=warn,ractor_cluster=error,openraft=error";
     let filter =
         std::env::var("MOCKS3_LOG").map_or(quiet.to_owned(), |own| format!("{quiet},{own}"));
     let logger = tracing_subscriber::fmt()

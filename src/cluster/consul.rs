@@ -30,7 +30,7 @@ const RENEW: Duration = Duration::from_secs(3);
 /// The wait after an error.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long a registered node waits for the word of others before it may found.
-const SILENCE: Duration = Duration::from_secs(6);
+const SILENCE: Duration = Duration::from_secs(10);
 /// How long a blocking query may hang.
 const QUERY_WAIT: Duration = Duration::from_secs(30);
 const CALL_LIMIT: Duration = Duration::from_secs(5);

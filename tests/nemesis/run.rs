@@ -13,8 +13,8 @@ use crate::history::{Act, Operation};
 use crate::plan::{Fault, Step, plan};
 use crate::s3::{Answer, S3};
 
-/// `MOCKS3TEST_SCALE` says otherwise. Metadata and queue are alone until their replicas are served.
-const SCALE: &str = "metadata=1,storage=3,queue=1,third-party=1,mock-error=1";
+/// `MOCKS3TEST_SCALE` says otherwise.
+const SCALE: &str = "metadata=3,storage=3,queue=3,third-party=1,mock-error=1";
 const SECONDS: u64 = 120;
 const CLIENTS: u32 = 8;
 /// How long all processes may take to be one cluster at the start.

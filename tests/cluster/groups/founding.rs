@@ -6,6 +6,7 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 
 use super::{HEALED, SOON, Town, eventually};
+use crate::harness::until;
 
 /// Longer than anything takes that comes before founding.
 const LONG_ENOUGH: Duration = Duration::from_secs(6);
@@ -115,10 +116,13 @@ async fn whoever_crashes_while_a_group_is_founded_there_is_one_in_the_end() {
 async fn a_founder_that_dies_at_once_leaves_no_second_group_behind() {
     let mut town = Town::of(3, &[], &[]);
     let founded = |town: &Town, n: usize| town.all[n].node.log().contains("group founded");
-    let founder = eventually("somebody founds", SOON, async || {
-        (0..3).find(|n| founded(&town, *n)).ok_or("nobody".into())
+    let mut found = None;
+    until("somebody founds", SOON, || {
+        found = (0..3).find(|n| founded(&town, *n));
+        found.is_some()
     })
     .await;
+    let founder = found.unwrap();
     town.all[founder].node.kill();
     tokio::time::sleep(LONG_ENOUGH).await; // longer than the promises that it was given
     town.restart(founder, false);
