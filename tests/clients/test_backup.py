@@ -101,10 +101,11 @@ def whole(cluster, service, count):
 
 
 def settled(cluster):
-    """Whether the queue has nothing left to do; fails with what it has."""
+    """The figures of the queue when it has nothing left to do; fails with what it has."""
     queue = Api(cluster.url("queue"))
-    if queue("GET", "/stats")["total_queue_length"] == 0:
-        return True
+    figures = queue("GET", "/stats")
+    if figures["total_queue_length"] == 0:
+        return figures
     tasks = queue("GET", "/tasks?limit=100")["tasks"]
     raise RuntimeError([t for t in tasks if t["status"] not in ("completed", "cancelled")])
 
@@ -124,8 +125,11 @@ def test_what_was_acknowledged_before_a_backup_is_there_after_a_restore(own_clus
 
     s3.put_object(Bucket=bucket, Key="after", Body=b"after the backup")
     lost = "before-5"  # of more than a MiB: its bytes are on storage nodes, and go
-    s3.delete_object(Bucket=bucket, Key=lost)
     wait_until("the queue is done", lambda: settled(cluster), 20)
+    processed = settled(cluster)["processed_tasks"]
+    s3.delete_object(Bucket=bucket, Key=lost)
+    more = lambda: settled(cluster)["processed_tasks"] > processed  # noqa: E731
+    wait_until("its bytes are gone", more, 20)
     assert "in use" in restore(to, "--data-dir", cluster.data, "--replace", expect=2)
     old = {service: groups(cluster, False)[f"{service}-service"]["group"] for service in SERVICES}
     cluster.stop()
