@@ -30,8 +30,9 @@ A backup holds no bytes of objects: they are where the storage nodes have them. 
     their bytes as orphans, storage.orphan_grace (10 min) after they were written: soon after the
     start. To be able to turn back, start with a longer one first:
     MOCKS3_STORAGE__ORPHAN_GRACE=7d mocks3 up
-  - Objects that were deleted after the backup are listed again, but their bytes may be gone: reading
-    them fails until they are deleted or written again.
+  - Objects that were deleted after the backup (or while it ran) are listed again, but their bytes may
+    be gone: reading them fails, and the queue tries in vain to copy them, until they are deleted or
+    written again.
   - Tasks of the queue ask metadata before they delete anything: those that no longer fit do nothing.
 What was there before is kept beside it, as SERVICE.replaced-TIME in the folder of each node.")]
 pub struct RestoreArgs {
