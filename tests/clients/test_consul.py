@@ -19,7 +19,7 @@ from support.s3 import body, client
 
 pytestmark = pytest.mark.timeout(120)
 SERVICES = ["metadata", "storage", "queue"]
-# A fresh node waits 6 s for those that Consul may have forgotten before it founds a group.
+# A fresh node waits 10 s for those that Consul may have forgotten before it founds a group.
 START_SECONDS = 30
 
 
