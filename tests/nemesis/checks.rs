@@ -24,22 +24,25 @@ const SEGMENT: u64 = 4 << 20;
 pub async fn full_service(cluster: &Cluster) -> Duration {
     let edges: Vec<S3> = cluster.edges().iter().map(|url| S3::new(url)).collect();
     let all = async || {
-        for (n, edge) in edges.iter().enumerate() {
-            let (key, body) = (format!("probe-{n}"), format!("{}", rand::random::<u64>()));
-            match edge.put(PROBES, &key, body.clone().into(), None).await {
-                Answer::Told { status, .. } if status.is_success() => {}
-                other => bail!("edge {n}, PUT: {other:?}"),
-            }
-            match edge.read(reqwest::Method::GET, PROBES, &key).await {
-                Answer::Told { status, body: found, .. } if status.is_success() => {
-                    ensure!(found == body, "edge {n}: {found:?} instead of {body}");
-                }
-                other => bail!("edge {n}, GET: {other:?}"),
-            }
-        }
-        Ok(())
+        let probes = edges.iter().enumerate().map(|(n, edge)| probe(n, edge));
+        futures::future::try_join_all(probes).await
     };
     until("every edge serves", HEAL, all).await.1
+}
+
+async fn probe(n: usize, edge: &S3) -> anyhow::Result<()> {
+    let (key, body) = (format!("probe-{n}"), format!("{}", rand::random::<u64>()));
+    match edge.put(PROBES, &key, body.clone().into(), None).await {
+        Answer::Told { status, .. } if status.is_success() => {}
+        other => bail!("edge {n}, PUT: {other:?}"),
+    }
+    match edge.read(reqwest::Method::GET, PROBES, &key).await {
+        Answer::Told { status, body: found, .. } if status.is_success() => {
+            ensure!(found == body, "edge {n}: {found:?} instead of {body}");
+        }
+        other => bail!("edge {n}, GET: {other:?}"),
+    }
+    Ok(())
 }
 
 /// All tasks are done, also those on their way to the queue.

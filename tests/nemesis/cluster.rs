@@ -210,9 +210,12 @@ pub async fn until<T>(
 ) -> (T, Duration) {
     let begun = Instant::now();
     loop {
-        match ask().await {
-            Ok(found) => return (found, begun.elapsed()),
-            Err(why) => assert!(begun.elapsed() < limit, "not within {limit:?}: {what}: {why:#}"),
+        let answer = ask().await;
+        let took = begun.elapsed();
+        match answer {
+            Ok(found) if took < limit => return (found, took),
+            Ok(_) => panic!("{what}: only after {took:?}, not within {limit:?}"),
+            Err(why) => assert!(took < limit, "not within {limit:?}: {what}: {why:#}"),
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
