@@ -12,7 +12,7 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
+use tokio::sync::{Mutex, mpsc};
 
 use crate::cluster::Fail;
 
@@ -89,7 +89,8 @@ impl<M: Machine> Committer<M> {
         let body = move || match open() {
             Ok(machine) => {
                 let _ = opened.send(Ok(()));
-                run(machine, commands, &fail, &applied, guard);
+                run(machine, commands, &fail, &applied);
+                drop(guard); // COMMIT-2: the machine is closed by now
             }
             Err(error) => {
                 let _ = opened.send(Err(error.to_string()));
@@ -126,7 +127,6 @@ fn run<M: Machine>(
     mut queue: mpsc::Receiver<(M::Command, Done<M>)>,
     fail: &Fail,
     applied: &dyn Fn(),
-    _turn: OwnedMutexGuard<()>,
 ) {
     loop {
         if queue.is_empty() {

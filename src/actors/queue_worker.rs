@@ -206,8 +206,9 @@ fn may_bring_work(command: &Command) -> bool {
 
 /// What the actor holds while it runs.
 pub struct State {
-    committer: Committer<Indexed>,
+    /// Let go before the committer, whose thread closes the file.
     store: Arc<QueueStore>,
+    committer: Committer<Indexed>,
 }
 
 impl Service for Queue {
