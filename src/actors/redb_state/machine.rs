@@ -1,8 +1,9 @@
 //! The state as what a group of replicas drives.
 //!
-//! Commands are applied without a sync: the log has them. redb cannot use pages again that were
-//! freed since the last sync, unless they are younger than it, so the file would grow for ever
-//! without one: there is a sync after some commands, and when nothing happens for a while.
+//! Commands are applied without a sync: the log has them. Pages that were on disk at the last sync
+//! are not used again before the next one, so the file may grow by as much as it held then; and what
+//! was not synced is applied again after a crash. So there is a sync after some commands, and when
+//! nothing happens for a while.
 
 use std::path::Path;
 use std::sync::Arc;
