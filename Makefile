@@ -7,7 +7,7 @@ ARGS ?=
 # nothing large compiles twice.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build deps test unit clients heavy bench check check-fast doc deny fix clean-data
+.PHONY: help run build deps test unit clients heavy torture bench check check-fast doc deny fix clean-data
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -32,6 +32,9 @@ clients: ## only the client suite (ARGS="-k multipart -x")
 
 heavy: ## the long tests of tests/README.md, on demand
 	tests/tools/test.sh heavy $(ARGS)
+
+torture: ## an hour of the nemesis (MOCKS3TEST_SECONDS, MOCKS3TEST_SEED say otherwise)
+	MOCKS3TEST_SECONDS=$${MOCKS3TEST_SECONDS:-3600} $(CARGO) test --release --test nemesis -- --nocapture nothing_acknowledged
 
 bench: ## MockS3 beside SeaweedFS in one table (ARGS="--rounds 3 --rows put-4KiB"), and the catalog's bench
 	tests/tools/install.sh clients

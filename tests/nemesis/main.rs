@@ -9,6 +9,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod alarms;
 #[path = "../linear/checker.rs"]
 mod checker;
 mod checks;
