@@ -226,11 +226,22 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T
 /// # Errors
 /// When the disk will not.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), DiskError> {
+    let text = serde_json::to_vec_pretty(value).map_err(|e| io(path)(e.into()))?;
+    write_whole(path, &text, 0o644)
+}
+
+/// Writes a file so that a crash, of the machine too, leaves the old or the new one.
+///
+/// # Errors
+/// When the disk will not.
+pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DiskError> {
     let write = || -> std::io::Result<()> {
         use std::io::Write;
+        use std::os::unix::fs::OpenOptionsExt;
         let temp = path.with_extension("tmp");
-        let mut file = File::create(&temp)?;
-        file.write_all(&serde_json::to_vec_pretty(value)?)?;
+        let mut options = OpenOptions::new();
+        let mut file = options.create(true).truncate(true).write(true).mode(mode).open(&temp)?;
+        file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&temp, path)?;
         if let Some(dir) = path.parent() {

@@ -116,15 +116,10 @@ impl DataDir {
 
     /// The cluster secret, made at the first start, readable by its owner only.
     fn secret_file(&self) -> Result<PathBuf, Failure> {
-        use std::io::Write;
-        use std::os::unix::fs::OpenOptionsExt;
         let path = self.dir.join("cluster.secret");
         if !path.exists() {
             let secret = hex::encode(rand::random::<[u8; 32]>());
-            let mut options = std::fs::OpenOptions::new();
-            let file = options.create_new(true).write(true).mode(0o600).open(&path);
-            let written = file.and_then(|mut f| f.write_all(secret.as_bytes()));
-            written.map_err(|e| Failure::usage(format!("cannot write {}: {e}", path.display())))?;
+            disk::write_whole(&path, secret.as_bytes(), 0o600).map_err(Failure::usage)?;
         }
         Ok(path)
     }
