@@ -48,10 +48,16 @@ impl Addresses {
         Ok(())
     }
 
+    /// Whether an advertised address is told instead of this one: of a wildcard always. One of
+    /// loopback also stands for any other of loopback, so that a proxy can stand between nodes.
+    fn stands_for(bound: IpAddr, advertised: IpAddr) -> bool {
+        bound.is_unspecified() || (bound.is_loopback() && advertised.is_loopback())
+    }
+
     /// What others are told of a socket.
     pub fn told(&self, bound: SocketAddr) -> SocketAddr {
         match self.advertise {
-            Some(ip) if bound.ip().is_unspecified() => SocketAddr::new(ip, bound.port()),
+            Some(ip) if Self::stands_for(bound.ip(), ip) => SocketAddr::new(ip, bound.port()),
             _ => bound,
         }
     }
@@ -90,11 +96,13 @@ mod tests {
     }
 
     #[test]
-    fn only_wildcards_are_told_as_something_else() {
+    fn only_wildcards_and_loopback_are_told_as_something_else() {
         let of = |advertise| addresses("0.0.0.0:1", "0.0.0.0:1", "0.0.0.0:1", advertise);
         let told = |advertise, bound: &str| of(advertise).told(bound.parse().unwrap()).to_string();
         assert_eq!(told(Some("10.0.0.7"), "0.0.0.0:80"), "10.0.0.7:80");
         assert_eq!(told(Some("10.0.0.7"), "127.0.0.1:80"), "127.0.0.1:80");
+        assert_eq!(told(Some("127.0.0.7"), "10.0.0.1:80"), "10.0.0.1:80");
+        assert_eq!(told(Some("127.0.0.7"), "127.0.0.1:80"), "127.0.0.7:80");
         assert_eq!(told(Some("fd00::7"), "[::]:80"), "[fd00::7]:80");
         assert_eq!(told(None, "192.0.2.1:80"), "192.0.2.1:80");
     }
