@@ -96,11 +96,13 @@ mod tests {
     }
 
     #[test]
-    fn only_wildcards_are_told_as_something_else() {
+    fn only_wildcards_and_loopback_are_told_as_something_else() {
         let of = |advertise| addresses("0.0.0.0:1", "0.0.0.0:1", "0.0.0.0:1", advertise);
         let told = |advertise, bound: &str| of(advertise).told(bound.parse().unwrap()).to_string();
         assert_eq!(told(Some("10.0.0.7"), "0.0.0.0:80"), "10.0.0.7:80");
         assert_eq!(told(Some("10.0.0.7"), "127.0.0.1:80"), "127.0.0.1:80");
+        assert_eq!(told(Some("127.0.0.7"), "10.0.0.1:80"), "10.0.0.1:80");
+        assert_eq!(told(Some("127.0.0.7"), "127.0.0.1:80"), "127.0.0.7:80");
         assert_eq!(told(Some("fd00::7"), "[::]:80"), "[fd00::7]:80");
         assert_eq!(told(None, "192.0.2.1:80"), "192.0.2.1:80");
     }

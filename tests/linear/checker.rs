@@ -105,7 +105,7 @@ impl fmt::Display for Broken {
         for held in &self.held {
             let told = |value: &Option<Value>| match value {
                 None => "nothing".to_owned(),
-                Some(Value::MAX) => "a value that nobody saw".to_owned(),
+                Some(Value::MAX) => "a value that no answer names".to_owned(),
                 Some(value) => format!("#{value}"),
             };
             let held: Vec<String> = held.iter().map(told).collect();
