@@ -72,7 +72,8 @@ fn a_busy_machine_makes_no_member_lost_and_no_other_leader() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let dir = tempfile::tempdir().unwrap();
-        let cluster = Cluster::start(dir.path(), Scale::parse("metadata=3,storage=3,queue=3")).await;
+        let cluster =
+            Cluster::start(dir.path(), Scale::parse("metadata=3,storage=3,queue=3")).await;
         let s3 = S3::new(&cluster.edges()[0]);
         let bucket = async || match s3.create_bucket(BUCKET).await {
             Answer::Told { status, .. } if status.is_success() => Ok(()),
