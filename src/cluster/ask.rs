@@ -14,7 +14,6 @@ use ractor::ActorCell;
 use super::calls::{CallError, Cluster, To, group_of};
 use super::envelope::{Nack, Wire};
 use super::scope::Scope;
-use crate::metrics::CallTimer;
 
 /// How long is waited before the next attempt.
 const PAUSE: Duration = Duration::from_millis(30);
@@ -28,14 +27,11 @@ impl Cluster {
         let (key, mut tries) = (rand::random::<u128>(), Tries::new(*scope));
         let mut named: Option<String> = None;
         loop {
-            let error = match self.leader(M::ROLE, named.take().as_deref()) {
-                Some(leader) => {
-                    match self.send_to(&tries.scope, leader, key, message.clone()).await {
-                        Ok(reply) => return Ok(reply),
-                        Err(error) => error,
-                    }
-                }
-                None => nobody(&message),
+            let leader = self.leader(M::ROLE, named.take().as_deref()).ok_or_else(nobody::<M>);
+            let sent = self.send(&tries.scope, leader, key, message.clone());
+            let error = match sent.await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => error,
             };
             if let CallError::Refused(Nack::NotLeader(leader)) = &error {
                 named.clone_from(leader);
@@ -56,16 +52,20 @@ impl Cluster {
     ) -> Result<M::Reply, CallError> {
         let mut tries = Tries::new(*scope);
         loop {
-            let targets = self.targets(&group_of(M::ROLE, To::Any));
-            let mut last = None;
+            let mut targets: Vec<_> =
+                self.targets(&group_of(M::ROLE, To::Any)).into_iter().map(Ok).collect();
+            if targets.is_empty() {
+                targets.push(Err(nobody::<M>()));
+            }
+            let mut last = nobody::<M>();
             for target in targets {
-                match self.send_to(&tries.scope, target, 0, message.clone()).await {
+                match self.send(&tries.scope, target, 0, message.clone()).await {
                     Ok(reply) => return Ok(reply),
                     Err(error) if tries.is_over() || !heals(&error) => return Err(error),
-                    Err(error) => last = Some(error),
+                    Err(error) => last = error,
                 }
             }
-            tries.failed(last.unwrap_or_else(|| nobody(&message)))?;
+            tries.failed(last)?;
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -78,11 +78,9 @@ impl Cluster {
     }
 }
 
-/// There is nobody to be asked; counted among the calls.
-fn nobody<M: Wire>(message: &M) -> CallError {
-    let error = CallError::NoMember(M::ROLE.to_owned());
-    CallTimer::begin(M::ROLE, message.kind()).end(error.name());
-    error
+/// There is nobody to be asked.
+fn nobody<M: Wire>() -> CallError {
+    CallError::NoMember(M::ROLE.to_owned())
 }
 
 /// The attempts at one piece of work.

@@ -139,52 +139,22 @@ impl Cluster {
         to: To<'_>,
         message: M,
     ) -> Result<M::Reply, CallError> {
-        self.call_with_key(scope, to, 0, message).await
+        self.send(scope, self.find::<M>(to), 0, message).await
     }
 
-    /// The same with an idempotency key: a retry under the same key is applied once.
-    ///
-    /// # Errors
-    /// As [`Cluster::call`].
-    pub async fn call_with_key<M: Wire>(
+    /// The same to a target that was looked up; a retry under the same key is applied once.
+    pub(super) async fn send<M: Wire>(
         &self,
         scope: &Scope,
-        to: To<'_>,
+        target: Result<ActorCell, CallError>,
         key: u128,
         message: M,
     ) -> Result<M::Reply, CallError> {
         let timer = CallTimer::begin(M::ROLE, message.kind());
-        let result = self.send(scope, to, key, message).await;
-        timer.end(result.as_ref().map_or_else(CallError::name, M::outcome));
-        result
-    }
-
-    async fn send<M: Wire>(
-        &self,
-        scope: &Scope,
-        to: To<'_>,
-        key: u128,
-        message: M,
-    ) -> Result<M::Reply, CallError> {
-        let size = codec::encoded_size(&message);
-        if size > MESSAGE_LIMIT {
-            return Err(CallError::TooLarge(size)); // CALL-2
-        }
-        let target = self.find::<M>(to)?;
-        self.deliver(scope, target, key, message, size).await
-    }
-
-    pub(super) async fn send_to<M: Wire>(
-        &self,
-        scope: &Scope,
-        target: ActorCell,
-        key: u128,
-        message: M,
-    ) -> Result<M::Reply, CallError> {
-        let timer = CallTimer::begin(M::ROLE, message.kind());
-        let result = match codec::encoded_size(&message) {
-            size if size > MESSAGE_LIMIT => Err(CallError::TooLarge(size)), // CALL-2
-            size => self.deliver(scope, target, key, message, size).await,
+        let result = match (codec::encoded_size(&message), target) {
+            (size, _) if size > MESSAGE_LIMIT => Err(CallError::TooLarge(size)), // CALL-2
+            (size, Ok(target)) => self.deliver(scope, target, key, message, size).await,
+            (_, Err(error)) => Err(error),
         };
         timer.end(result.as_ref().map_or_else(CallError::name, M::outcome));
         result
