@@ -79,9 +79,13 @@ impl DataDir {
         let mut chosen: Vec<InstanceId> = known.map(|row| row.instance.clone()).collect();
         if chosen.len() > count {
             let left = chosen.len() - count;
-            println!(
-                "note: {left} known {service} instances stay stopped; data they hold alone is not readable"
-            );
+            let what = match Service::REPLICATED.contains(&service) {
+                true => {
+                    "if half or more of those that vote are among them, nobody serves their state"
+                }
+                false => "data they hold alone is not readable",
+            };
+            println!("note: {left} known {service} instances stay stopped; {what}");
         }
         chosen.truncate(count);
         while chosen.len() < count {
