@@ -103,8 +103,8 @@ def test_a_child_that_keeps_dying_is_restarted_with_a_growing_wait(own_cluster):
     [victim] = cluster.members_of("mock-error")
     name, pid, waits = re.escape(victim["instance"]), victim["pid"], []
     for _ in range(4):
-        os.kill(pid, signal.SIGKILL)
         killed = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
         ended = rf"{name} \(pid {pid}\) ended: signal: 9 .*; starts again in (\d+)ms"
         waits.append(int(said(cluster, ended)[1]))
         again = said(cluster, rf"{name} \(pid {pid}\) ended(?s:.*){name} started again, pid (\d+)")
