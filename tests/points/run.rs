@@ -1,15 +1,13 @@
 //! One scene: start, load, deaths, returns, and what must be true afterwards.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
-use mocks3::points;
+use mocks3::points::{self, Point};
 use mocks3::types::Service;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 use crate::checker::check;
 use crate::checks;
@@ -44,20 +42,22 @@ fn wherever_a_process_dies_nothing_acknowledged_is_lost_and_nothing_is_left_over
     let dir = tempfile::Builder::new().prefix("points-").tempdir().unwrap();
     let kept = dir.keep(); // stays for a look at it if this fails
     eprintln!("points: data in {}", kept.display());
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let failed = runtime.block_on(async {
-        let (room, mut playing) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
-        for (n, scene) in SCENES.iter().enumerate().filter(|(_, scene)| named(scene)) {
-            let (room, dir) = (room.clone(), kept.join(format!("{n:02}")));
-            playing.spawn(async move {
-                let _turn = room.acquire_owned().await.unwrap();
-                std::fs::create_dir_all(&dir).unwrap();
-                tokio::spawn(play(scene, dir)).await.map_err(|e| format!("scene {n}: {e}"))
-            });
+    let scenes = Mutex::new(SCENES.iter().enumerate().filter(|(_, scene)| named(scene)));
+    let next = || scenes.lock().unwrap().next();
+    let (played, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let one_after_another = || {
+        while let Some((n, scene)) = next() {
+            let dir = kept.join(format!("{n:02}"));
+            std::fs::create_dir_all(&dir).unwrap();
+            if std::thread::spawn(move || perform(scene, &dir)).join().is_err() {
+                failed.lock().unwrap().push(format!("scene {n}: {:?}", scene.victims));
+            }
+            played.fetch_add(1, Ordering::Relaxed);
         }
-        assert!(!playing.is_empty(), "no scene has the point {only:?}");
-        playing.join_all().await.into_iter().filter_map(Result::err).collect::<Vec<_>>()
-    });
+    };
+    std::thread::scope(|scope| (0..AT_ONCE).for_each(|_| _ = scope.spawn(one_after_another)));
+    assert!(played.into_inner() > 0, "no scene has the point {only:?}");
+    let failed = failed.into_inner().unwrap();
     assert!(failed.is_empty(), "data in {}:\n{}", kept.display(), failed.join("\n"));
     std::fs::remove_dir_all(kept).unwrap();
 }
@@ -92,19 +92,24 @@ fn disarm(cluster: &mut Cluster, n: usize) {
     cluster.nodes[n].variables.retain(|(name, _)| *name != points::CRASH);
 }
 
-async fn play(scene: &'static Scene, dir: std::path::PathBuf) {
+fn perform(scene: &'static Scene, dir: &Path) {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(2).enable_all().build().unwrap().block_on(play(scene, dir));
+}
+
+async fn play(scene: &'static Scene, dir: &Path) {
     let begun = Instant::now();
-    let mut cluster = start(scene, &dir).await;
+    let mut cluster = start(scene, dir).await;
     let started = begun.elapsed();
     let record = Record::new();
     let (edges, seed) = (cluster.edges(), rand::random());
     let new_client = |n| Client::new(n, &edges, seed, record.clone());
     let clients: Vec<_> = (0..CLIENTS).map(|n| tokio::spawn(new_client(n).run())).collect();
-    let filler = tokio::spawn(fill(edges.clone(), scene));
+    let filler = fills(scene).then(|| tokio::spawn(fill(edges.clone())));
     let open = let_die(scene, &mut cluster).await;
     wait_for(open, &mut cluster).await;
     let died = begun.elapsed();
-    filler.abort();
+    filler.inspect(|filler| filler.abort());
     checks::full_service(&cluster).await;
     tokio::time::sleep(AFTER).await;
     record.stop.store(true, Ordering::Relaxed);
@@ -143,12 +148,14 @@ async fn start(scene: &Scene, dir: &Path) -> Cluster {
     cluster
 }
 
-/// Overwrites large objects, where a segment is to become full.
-async fn fill(edges: Vec<String>, scene: &Scene) {
-    let compacts = |v: &Victim| matches!(v.point, points::Point::Copied | points::Point::Removing);
-    if !scene.victims.iter().any(compacts) {
-        return;
-    }
+/// Whether a segment is to become full.
+fn fills(scene: &Scene) -> bool {
+    let compacts = |v: &Victim| matches!(v.point, Point::Copied | Point::Removing);
+    scene.victims.iter().any(compacts)
+}
+
+/// Overwrites large objects.
+async fn fill(edges: Vec<String>) {
     let mut edges = edges.iter().map(|url| S3::new(url)).cycle();
     for n in 0.. {
         let body = vec![n as u8; FILLER];
