@@ -1,10 +1,12 @@
-//! Crash points: named places at which a test lets this process die as by kill -9.
+//! For tests: named places at which this process may be made to die as by kill -9 (crash points),
+//! and promises that it may be made to break (mutants).
 //!
 //! `MOCKS3TEST_CRASH=applied:3` in the environment arms one of them: the process dies when it comes
-//! to that place for the third time. `tests/points` has a scene for each.
+//! to that place for the third time. `tests/points` has a scene for each. `MOCKS3TEST_MUTANT` names
+//! a promise to break, so that it can be shown that the checks of the tests see it.
 //!
-//! - `POINT-1` a point that is not armed costs one relaxed load;
-//! - `POINT-2` at most one is armed, from the start of the process to its end.
+//! - `POINT-1` a point that is not armed, or a mutant that is not chosen, costs one relaxed load;
+//! - `POINT-2` at most one of each is armed, from the start of the process to its end.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -13,6 +15,8 @@ use nix::unistd::Pid;
 
 /// Arms a point: its name, and after a colon at which visit to die (1: the first).
 pub const CRASH: &str = "MOCKS3TEST_CRASH";
+/// Chooses a mutant by its name.
+pub const MUTANT: &str = "MOCKS3TEST_MUTANT";
 /// Two numbers, `60,20`: after how many entries a log is let go of, and how many of them are kept.
 pub const LOG: &str = "MOCKS3TEST_LOG";
 
@@ -79,22 +83,55 @@ points! {
     Removing = "removing",
 }
 
-/// No point has this number.
+/// A promise that a test may have broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// A replica answers questions from what it happens to have applied.
+    ReadWithoutBarrier,
+    /// What is deleted leaves no task for its data.
+    DeleteWithoutOutbox,
+}
+
+impl Mutant {
+    const ALL: [Mutant; 2] = [Mutant::ReadWithoutBarrier, Mutant::DeleteWithoutOutbox];
+
+    /// Its name in the environment.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mutant::ReadWithoutBarrier => "read-without-barrier",
+            Mutant::DeleteWithoutOutbox => "delete-without-outbox",
+        }
+    }
+}
+
+/// No point and no mutant has this number.
 const NONE: u8 = u8::MAX;
 static ARMED: AtomicU8 = AtomicU8::new(NONE);
+static CHOSEN: AtomicU8 = AtomicU8::new(NONE);
 /// How many visits are left.
 static LEFT: AtomicU64 = AtomicU64::new(0);
 
-/// Arms the point that the environment names, if any. Called once, before anything else. A name that
-/// no point has ends the process: the test would wait for nothing.
+/// Arms what the environment names, if anything. Called once, before anything else. A name that
+/// nothing has ends the process: the test would wait for nothing.
 pub fn arm() {
-    let Ok(text) = std::env::var(CRASH) else { return };
-    let Some((point, visits)) = parse(&text) else {
-        eprintln!("mocks3: {CRASH}={text}: no such crash point");
+    if let Some((point, visits)) = named(CRASH, parse) {
+        LEFT.store(visits, Ordering::Relaxed);
+        ARMED.store(point as u8, Ordering::Relaxed);
+    }
+    let mutant = |name: &str| Mutant::ALL.into_iter().find(|mutant| mutant.name() == name);
+    if let Some(mutant) = named(MUTANT, mutant) {
+        CHOSEN.store(mutant as u8, Ordering::Relaxed);
+    }
+}
+
+fn named<T>(variable: &str, find: impl Fn(&str) -> Option<T>) -> Option<T> {
+    let text = std::env::var(variable).ok()?;
+    let found = find(&text);
+    if found.is_none() {
+        eprintln!("mocks3: {variable}={text}: there is no such thing");
         std::process::exit(2);
-    };
-    LEFT.store(visits, Ordering::Relaxed);
-    ARMED.store(point as u8, Ordering::Relaxed);
+    }
+    found
 }
 
 fn parse(text: &str) -> Option<(Point, u64)> {
@@ -112,6 +149,12 @@ pub fn at(point: Point) {
     if ARMED.load(Ordering::Relaxed) == point as u8 {
         visit(point);
     }
+}
+
+/// Whether a promise is to be broken.
+#[inline]
+pub fn breaks(mutant: Mutant) -> bool {
+    CHOSEN.load(Ordering::Relaxed) == mutant as u8
 }
 
 #[cold]

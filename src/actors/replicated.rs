@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::cluster::{ActorError, Context, Nack, Reply, Wire};
-use crate::points::{self, Point};
+use crate::points::{self, Mutant, Point};
 use crate::replica::actor::{Slot, replica_of};
 use crate::replica::types::Item;
 use crate::replica::{Digester, Export, Keyed, Machine, ProposeError, ReadError, Replica};
@@ -95,7 +95,7 @@ pub fn read<W: Wire, M: Machine>(
     reply: Reply<W>,
     ask: impl FnOnce(Reply<W>) + Send + 'static,
 ) {
-    if replica.is_current() {
+    if replica.is_current() || points::breaks(Mutant::ReadWithoutBarrier) {
         return ask(reply);
     }
     let replica = replica.clone();

@@ -4,7 +4,8 @@
 //! Afterwards every answer that a client got must be explained by one order of what happened, what
 //! was acknowledged is there with its bytes and on all nodes, what is of unknown outcome is wholly
 //! there or not at all, no task is left, no data lies around, and all replicas are equal. `scenes`
-//! says who dies where, `run` lets it happen and looks.
+//! says who dies where, `run` lets it happen and looks. `mutants` shows that these checks see what they
+//! should.
 //!
 //! `MOCKS3TEST_SCENE=relayed` runs only the scenes with such a point.
 
@@ -27,6 +28,7 @@ mod history;
 #[allow(dead_code, reason = "the nemesis cuts links")]
 #[path = "../nemesis/link.rs"]
 mod link;
+mod mutants;
 mod run;
 #[path = "../nemesis/s3.rs"]
 mod s3;

@@ -1,5 +1,6 @@
 //! One scene: start, load, deaths, returns, and what must be true afterwards.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -28,7 +29,7 @@ const AWAY: Duration = Duration::from_millis(300);
 const AFTER: Duration = Duration::from_millis(500);
 const SETTLE: Duration = Duration::from_secs(60);
 /// How many commands the others take while a replica is away: more than they keep.
-const MISSED: usize = 600;
+const MISSED: usize = 400;
 /// What makes segments of 4 MiB full soon.
 const FILLER: usize = 700 << 10;
 
@@ -106,8 +107,8 @@ async fn play(scene: &'static Scene, dir: &Path) {
     let new_client = |n| Client::new(n, &edges, seed, record.clone());
     let clients: Vec<_> = (0..CLIENTS).map(|n| tokio::spawn(new_client(n).run())).collect();
     let filler = fills(scene).then(|| tokio::spawn(fill(edges.clone())));
-    let open = let_die(scene, &mut cluster).await;
-    wait_for(open, &mut cluster).await;
+    let deaths = let_die(scene, &mut cluster).await;
+    wait_for(deaths, &mut cluster).await;
     let died = begun.elapsed();
     filler.inspect(|filler| filler.abort());
     checks::full_service(&cluster).await;
@@ -133,6 +134,12 @@ async fn start(scene: &Scene, dir: &Path) -> Cluster {
         let armed = armed(&cluster, victim);
         armed.into_iter().for_each(|n| arm(&mut cluster, n, victim));
     }
+    begin(&mut cluster).await;
+    cluster
+}
+
+/// Starts all nodes, and makes the buckets.
+pub async fn begin(cluster: &mut Cluster) {
     (0..cluster.nodes.len()).for_each(|n| cluster.run(n));
     let s3 = S3::new(cluster.edges().last().unwrap());
     until("buckets", START, async || {
@@ -145,7 +152,6 @@ async fn start(scene: &Scene, dir: &Path) -> Cluster {
         Ok(())
     })
     .await;
-    cluster
 }
 
 /// Whether a segment is to become full.
@@ -165,29 +171,29 @@ async fn fill(edges: Vec<String>) {
     }
 }
 
-/// Someone whose death is waited for: as whom, and which nodes it may be.
-struct Doomed {
-    victim: &'static Victim,
-    nodes: Vec<usize>,
+/// Whose deaths are waited for.
+struct Deaths {
+    /// As whom, and which nodes it may be.
+    now: Vec<(&'static Victim, Vec<usize>)>,
+    /// One after another, once the others are dead.
+    later: VecDeque<&'static Victim>,
+    /// The node that dies later.
+    late: Option<usize>,
 }
 
 /// Brings about what the victims die of besides the load.
-async fn let_die(scene: &'static Scene, cluster: &mut Cluster) -> Vec<Doomed> {
-    let mut doomed = Vec::new();
-    for victim in scene.victims {
-        let mut nodes = armed(cluster, victim);
-        if victim.needs_image() {
-            let late = miss_much(cluster, victim.service).await;
-            disarm(cluster, late);
-            if victim.who == Who::Laggard {
-                arm(cluster, late, victim);
-                nodes = vec![late];
-            }
-            cluster.run(late);
-        }
-        doomed.push(Doomed { victim, nodes });
+async fn let_die(scene: &'static Scene, cluster: &mut Cluster) -> Deaths {
+    let (later, now): (Vec<&Victim>, Vec<&Victim>) =
+        scene.victims.iter().partition(|victim| victim.who == Who::Laggard);
+    let mut late = None;
+    if let Some(victim) = later.first() {
+        let n = miss_much(cluster, victim.service).await;
+        disarm(cluster, n);
+        cluster.run(n);
+        late = Some(n);
     }
-    doomed
+    let now = now.into_iter().map(|victim| (victim, armed(cluster, victim))).collect();
+    Deaths { now, later: later.into(), late }
 }
 
 /// Kills one that does not lead, and lets the others take more commands than they keep.
@@ -207,30 +213,37 @@ async fn miss_much(cluster: &mut Cluster, service: Service) -> usize {
 }
 
 /// Waits until each has died at its point, and starts it again.
-async fn wait_for(mut open: Vec<Doomed>, cluster: &mut Cluster) {
+async fn wait_for(mut deaths: Deaths, cluster: &mut Cluster) {
     let begun = Instant::now();
-    while !open.is_empty() {
+    while !deaths.now.is_empty() {
         let Some(end) = cluster.ended().into_iter().next() else {
-            let left: Vec<&Victim> = open.iter().map(|d| d.victim).collect();
+            let left: Vec<_> = deaths.now.iter().map(|(victim, _)| victim).collect();
             assert!(begun.elapsed() < DEATHS, "never came to their points: {left:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
         let died = |n: &usize| end.starts_with(&cluster.nodes[*n].instance);
-        let at = open.iter().position(|doomed| doomed.nodes.iter().any(died));
+        let at = deaths.now.iter().position(|(_, nodes)| nodes.iter().any(died));
         let at = at.unwrap_or_else(|| panic!("ended unasked: {end}"));
-        let Doomed { victim, nodes } = open.swap_remove(at);
+        let (victim, nodes) = deaths.now.swap_remove(at);
         let n = nodes.iter().copied().find(died).unwrap();
         let log = std::fs::read_to_string(cluster.nodes[n].dir.join("log")).unwrap();
         let mark = points::mark(victim.point);
         assert!(end.contains("SIGKILL") && log.contains(&mark), "not at its point: {end}");
         tokio::time::sleep(AWAY).await;
-        for n in nodes {
-            cluster.kill(n);
-            disarm(cluster, n);
-            cluster.run(n);
+        for n in &nodes {
+            cluster.kill(*n);
+            disarm(cluster, *n);
         }
+        if let Some(late) = deaths.late.filter(|late| nodes.contains(late))
+            && let Some(next) = deaths.later.pop_front()
+        {
+            arm(cluster, late, next);
+            deaths.now.push((next, vec![late]));
+        }
+        nodes.into_iter().for_each(|n| cluster.run(n));
     }
+    assert!(deaths.later.is_empty(), "nobody died before {:?}", deaths.later);
 }
 
 async fn check_all(cluster: &Cluster, record: &Arc<Record>) {
@@ -252,20 +265,22 @@ async fn check_all(cluster: &Cluster, record: &Arc<Record>) {
 
 /// Each storage node has as many items as there are objects: all copies are there, and no more.
 async fn each_node_has_just_what_is_referenced(cluster: &Cluster) {
-    let ask = async || {
-        let mut objects = 0;
-        for bucket in BUCKETS.into_iter().chain([PROBES]) {
-            let path = format!("/api/v1/metadata?bucket={bucket}&limit=1000");
-            let page = cluster.json(Service::Metadata, &path).await?;
-            objects += page["metadata"].as_array().map_or(0, Vec::len);
-        }
-        let stats = cluster.json(Service::Storage, "/api/v1/stats").await?;
-        let nodes = stats["nodes"].as_array().map_or(&[][..], Vec::as_slice);
-        let items: Vec<u64> = nodes.iter().filter_map(|n| n["items"].as_u64()).collect();
-        let count = cluster.scale.count(Service::Storage);
-        let right = items.len() == count && items.iter().all(|i| *i == objects as u64);
-        ensure!(right && objects > 0, "{items:?} items on the nodes, {objects} objects");
-        Ok(())
-    };
-    until("each node has just what is referenced", SETTLE, ask).await;
+    until("each node has just what is referenced", SETTLE, async || just_referenced(cluster).await)
+        .await;
+}
+
+pub async fn just_referenced(cluster: &Cluster) -> anyhow::Result<()> {
+    let mut objects = 0;
+    for bucket in BUCKETS.into_iter().chain([PROBES]) {
+        let path = format!("/api/v1/metadata?bucket={bucket}&limit=1000");
+        let page = cluster.json(Service::Metadata, &path).await?;
+        objects += page["metadata"].as_array().map_or(0, Vec::len);
+    }
+    let stats = cluster.json(Service::Storage, "/api/v1/stats").await?;
+    let nodes = stats["nodes"].as_array().map_or(&[][..], Vec::as_slice);
+    let items: Vec<u64> = nodes.iter().filter_map(|n| n["items"].as_u64()).collect();
+    let count = cluster.scale.count(Service::Storage);
+    let right = items.len() == count && items.iter().all(|i| *i == objects as u64);
+    ensure!(right && objects > 0, "{items:?} items on the nodes, {objects} objects");
+    Ok(())
 }

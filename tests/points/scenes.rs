@@ -19,7 +19,7 @@ pub enum Who {
     One,
     /// All; the others are killed once one has died.
     All,
-    /// One that was away until the leader let go of its log.
+    /// One that was away until the leader let go of its log. It dies once all armed ones have.
     Laggard,
 }
 
@@ -55,6 +55,15 @@ const THREE_QUEUES: &str = "metadata=1,storage=3,queue=3";
 
 /// The visits lie behind what a start needs.
 pub const SCENES: &[Scene] = &[
+    Scene {
+        scale: THREE,
+        victims: &[
+            all(Service::Metadata, Point::ImageMade, 1),
+            laggard(Point::ImagePart),
+            laggard(Point::ImageReceived),
+            laggard(Point::ImageTaken),
+        ],
+    },
     Scene {
         scale: ONE,
         victims: &[
@@ -110,18 +119,7 @@ pub const SCENES: &[Scene] = &[
     Scene { scale: THREE, victims: &[all(Service::Metadata, Point::ActorAnswers, 60)] },
     Scene { scale: THREE, victims: &[all(Service::Metadata, Point::Relayed, 3)] },
     Scene { scale: THREE_QUEUES, victims: &[all(Service::Queue, Point::Committed, 30)] },
-    Scene { scale: THREE, victims: &[laggard(Point::ImagePart)] },
-    Scene { scale: THREE, victims: &[laggard(Point::ImageReceived)] },
-    Scene { scale: THREE, victims: &[laggard(Point::ImageTaken)] },
-    Scene { scale: THREE, victims: &[all(Service::Metadata, Point::ImageMade, 1)] },
 ];
-
-impl Victim {
-    /// Whether it takes a replica that has to be brought up to date with an image.
-    pub fn needs_image(&self) -> bool {
-        self.who == Who::Laggard || self.point == Point::ImageMade
-    }
-}
 
 #[test]
 fn every_crash_point_has_a_scene() {
