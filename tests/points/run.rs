@@ -196,7 +196,8 @@ async fn let_die(scene: &'static Scene, cluster: &mut Cluster) -> Deaths {
     Deaths { now, later: later.into(), late }
 }
 
-/// Kills one that does not lead, and lets the others take more commands than they keep.
+/// Kills one that does not lead, and lets the others take more commands than they keep, or until
+/// one of them dies: it may make an image for whoever is away.
 async fn miss_much(cluster: &mut Cluster, service: Service) -> usize {
     let leads = async || cluster.leader(service).await.ok_or_else(|| anyhow::anyhow!("nobody"));
     let (leader, _) = until("somebody leads", START, leads).await;
@@ -208,7 +209,15 @@ async fn miss_much(cluster: &mut Cluster, service: Service) -> usize {
             s3.delete(PROBES, "nothing").await; // a command each, and no data
         }
     });
-    futures::future::join_all(commands).await;
+    let died = async {
+        while cluster.ended().is_empty() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        _ = futures::future::join_all(commands) => {}
+        () = died => {}
+    }
     late
 }
 
