@@ -15,5 +15,6 @@ pub mod http;
 pub mod metrics;
 pub mod node;
 pub mod objects;
+pub mod points;
 pub mod replica;
 pub mod types;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::cluster::{ActorError, Context, Nack, Reply, Wire};
+use crate::points::{self, Mutant, Point};
 use crate::replica::actor::{Slot, replica_of};
 use crate::replica::types::Item;
 use crate::replica::{Digester, Export, Keyed, Machine, ProposeError, ReadError, Replica};
@@ -67,7 +68,10 @@ pub fn submit<W: Wire, M: Machine>(
 ) {
     match bincode::serialize(&command) {
         Ok(body) => replica.submit(Item { key, body: body.into() }, move |done| match done {
-            Ok(outcome) => reply.send(answer(outcome)),
+            Ok(outcome) => {
+                points::at(Point::ActorAnswers);
+                reply.send(answer(outcome));
+            }
             Err(error) => refuse(reply, error),
         }),
         Err(error) => reply.refuse(Nack::Unavailable(error.to_string())),
@@ -91,7 +95,7 @@ pub fn read<W: Wire, M: Machine>(
     reply: Reply<W>,
     ask: impl FnOnce(Reply<W>) + Send + 'static,
 ) {
-    if replica.is_current() {
+    if replica.is_current() || points::breaks(Mutant::ReadWithoutBarrier) {
         return ask(reply);
     }
     let replica = replica.clone();

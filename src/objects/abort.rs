@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::actors::metadata::command::{AbortAnswer, Applied, Command};
 use crate::cluster::Scope;
+use crate::points::{self, Point};
 use crate::types::{DataId, now_ms};
 
 use super::Env;
@@ -74,6 +75,7 @@ fn begin(env: &Env, scope: &Scope, data_id: DataId) -> oneshot::Receiver<Option<
 
 /// Sends the abort until metadata answers (ABORT-2); `None` = given up, left to the orphan check.
 async fn settle(env: &Env, scope: &Scope, data_id: DataId) -> Option<AbortAnswer> {
+    points::at(Point::Aborting);
     let give_up = Instant::now() + env.settings.abort_limit;
     let mut pause = Duration::from_millis(100);
     loop {

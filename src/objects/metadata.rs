@@ -11,6 +11,7 @@ use crate::actors::metadata::model::Refused;
 use crate::actors::metadata::query::{BucketInfo, Query, QueryReply};
 use crate::actors::metadata::{Message, MetadataReply};
 use crate::cluster::Scope;
+use crate::points::{self, Point};
 
 use super::Env;
 use super::error::{FlowError, Unavailable};
@@ -58,7 +59,9 @@ pub async fn read(env: &Env, scope: &Scope, query: Query) -> Result<QueryReply, 
 /// See [`ApplyError`].
 pub async fn apply(env: &Env, scope: &Scope, command: Command) -> Result<Applied, ApplyError> {
     let scope = scope.within(env.settings.metadata_timeout);
-    match env.cluster.command(&scope, Message::Apply(command)).await {
+    let told = env.cluster.command(&scope, Message::Apply(command)).await;
+    points::at(Point::EdgeAnswers);
+    match told {
         Ok(MetadataReply::Applied(outcome)) => Ok(outcome?),
         Ok(MetadataReply::Failed(why)) => Err(ApplyError::NotDone(why)),
         Ok(_) => Err(ApplyError::Unknown("a command was answered as something else".into())),

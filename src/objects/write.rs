@@ -23,6 +23,7 @@ use crate::actors::storage_node::message::{
 };
 use crate::cluster::{Scope, To};
 use crate::data::client::TransferError;
+use crate::points::{self, Point};
 use crate::types::{DataId, InstanceId};
 
 use super::Env;
@@ -77,6 +78,7 @@ pub async fn store(
     } else {
         job.stream(live, first, intake).await?
     };
+    points::at(Point::Stored);
     let data = new_data(&plan, data_id, &sums, acks);
     Ok(Stored { guard, data, sums })
 }

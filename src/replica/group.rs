@@ -20,6 +20,7 @@ use super::network::{Carrier, Exporter, Network};
 use super::propose::{Room, Submitted, propose};
 use super::reads::{LIMIT, ReadError, Reads};
 use super::types::{ImageMeta, ImageOf, Item, Peer, Raft, ReplicaId, Vote};
+use crate::points::{self, Point};
 
 /// How many commands may wait to be proposed.
 const QUEUE: usize = 8192;
@@ -39,11 +40,12 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
+        let (sync_every, keep) = points::log_lengths().unwrap_or((5000, 2000));
         Settings {
             heartbeat: Duration::from_millis(150),
             election: (Duration::from_millis(500), Duration::from_millis(900)),
-            sync_every: 5000,
-            keep: 2000,
+            sync_every,
+            keep,
         }
     }
 }
@@ -247,6 +249,7 @@ impl<M: Machine> Replica<M> {
         meta: ImageMeta,
         file: PathBuf,
     ) -> Result<Vote, String> {
+        points::at(Point::ImageReceived);
         let image = ImageOf { meta, snapshot: Box::new(Image::File(file)) };
         let taken = self.inner.engine.raft.install_full_snapshot(vote, image).await;
         taken.map(|response| response.vote).map_err(|e| e.to_string())

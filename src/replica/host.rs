@@ -25,6 +25,7 @@ use super::machine::{Digest, Exec, Image, Keyed, Machine, ProposeError};
 use super::types::{
     Entry, ImageMeta, ImageOf, Item, LogId, Membership, ReplicaId, StorageError, Types,
 };
+use crate::points::{self, Point};
 
 /// What a machine keeps for us beside its state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -198,9 +199,11 @@ impl<M: Machine> Inner<M> {
         }
         let bytes = bincode::serialize(&mark).map_err(|e| e.to_string())?;
         let mut machine = self.machine();
+        points::at(Point::Committed);
         let first = machine.applied() + 1;
         let outcomes = machine.apply(first, &commands, &bytes).map_err(|e| e.to_string())?;
         drop(machine);
+        points::at(Point::Applied);
         self.applied_to(mark);
         let mut outcomes = outcomes.into_iter();
         for (id, commands) in proposals {
@@ -235,6 +238,7 @@ impl<M: Machine> Inner<M> {
     fn import(&self, from: &Path) -> Result<(), String> {
         let mut machine = self.machine();
         machine.import(from).map_err(|e| e.to_string())?;
+        points::at(Point::ImageTaken);
         let mark = read_mark(&*machine)?;
         drop(machine);
         self.applied_to(mark);
@@ -269,6 +273,7 @@ fn meta_of(mark: &Mark) -> ImageMeta {
 impl<M: Machine> RaftSnapshotBuilder<Types> for Host<M> {
     async fn build_snapshot(&mut self) -> Result<ImageOf, StorageError> {
         let meta = self.with(StorageIOError::write_state_machine, Inner::sync).await?;
+        points::at(Point::Synced);
         Ok(ImageOf { meta, snapshot: Box::new(Image::Live) })
     }
 }

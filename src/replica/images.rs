@@ -21,6 +21,7 @@ use crate::data::desk::{Desk, OpenDesk, TransferLimits};
 use crate::data::store::{BlobStore, BlobWriter, Md5, Pieces};
 use crate::data::ticket::Grant;
 use crate::data::words::{StorageError, Ticket};
+use crate::points::{self, Point};
 use crate::types::DataId;
 
 /// The size of the pieces of a file, in bytes.
@@ -136,6 +137,7 @@ impl ImagePlane {
                 crc.update(&piece);
                 len += piece.len() as u64;
                 file.write_all(&piece).await?;
+                points::at(Point::ImagePart);
             }
         }
         file.flush().await?;

@@ -29,6 +29,7 @@ use super::chance::random_u128;
 use super::machine::Exec;
 use super::synced::Synced;
 use super::types::{Entry, LogId, Peer, ReplicaId, StorageError, Types, Vote};
+use crate::points::{self, Point};
 
 /// How many bytes of entries one read gives at most: they become one message.
 pub const READ_BYTES: usize = 160 * 1024;
@@ -271,6 +272,7 @@ impl File {
             }
             Ok(())
         })?;
+        points::at(Point::Logged);
         let mut recent = self.recent();
         encoded.into_iter().for_each(|(entry, bytes)| recent.push(entry, bytes.len()));
         Ok(())
@@ -289,6 +291,7 @@ impl File {
         self.recent().purge(upto.index);
         self.write(Durability::None, |tx| {
             tx.open_table(ENTRIES)?.retain_in(..=upto.index, |_, _| false)?;
+            points::at(Point::Purging);
             tx.open_table(HEAD)?.insert("purged", encode(&upto)?.as_slice())?;
             Ok(())
         })

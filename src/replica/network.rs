@@ -17,6 +17,7 @@ use openraft::{RaftNetwork, RaftNetworkFactory};
 use super::machine::Image;
 use super::message::{Rpc, RpcReply};
 use super::types::{ImageMeta, ImageOf, Peer, ReplicaId, Types, Vote};
+use crate::points::{self, Point};
 
 /// After a failure that came at once, so long nothing is asked.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -136,6 +137,7 @@ impl<C: Carrier, X: Exporter> RaftNetwork<Types> for Link<C, X> {
                 Image::File(file) => (snapshot.meta, file),
                 Image::Live => self.exporter.export().await.map_err(CarrierError)?,
             };
+            points::at(Point::ImageMade);
             let sent = self.carrier.image(&self.to, vote, meta, file.clone(), IMAGE_LIMIT).await;
             let _ = std::fs::remove_file(&file); // a leftover is overwritten by the next one
             sent

@@ -15,6 +15,7 @@ use super::engine::{Engine, Status};
 use super::host::Host;
 use super::machine::{Exec, Machine, ProposeError};
 use super::types::{Item, Proposal};
+use crate::points::{self, Point};
 
 /// How many entries are on their way at once.
 const IN_FLIGHT: usize = 2;
@@ -69,6 +70,7 @@ pub async fn propose<M: Machine>(
         let (raft, host) = (engine.raft.clone(), host.clone());
         in_flight.push(async move {
             let sent = raft.client_write_ff(Proposal { id, items }).await;
+            points::at(Point::Proposed);
             let committed = match sent {
                 Ok(receiver) => receiver.await.is_ok_and(|result| result.is_ok()),
                 Err(_) => false,

@@ -3,16 +3,17 @@
 use std::path::Path;
 
 /// Which room may use which; what is not listed may use nothing of ours. ARCHITECTURE.md draws it.
-const ROOMS: [(&str, &[&str]); 12] = [
+const ROOMS: [(&str, &[&str]); 13] = [
     ("types", &[]),
+    ("points", &[]),
     ("config", &["types"]),
     ("events", &["types"]),
     ("metrics", &["types"]),
     ("cluster", &["types", "metrics"]),
     ("data", &["types", "metrics", "cluster"]),
-    ("replica", &["types", "events", "metrics", "cluster", "data"]),
-    ("actors", &["types", "config", "events", "metrics", "cluster", "data", "replica"]),
-    ("objects", &["types", "config", "events", "metrics", "cluster", "data", "actors"]),
+    ("replica", &["types", "points", "events", "metrics", "cluster", "data"]),
+    ("actors", &["types", "points", "config", "events", "metrics", "cluster", "data", "replica"]),
+    ("objects", &["types", "points", "config", "events", "metrics", "cluster", "data", "actors"]),
     ("http", &["types", "config", "events", "metrics", "cluster", "replica", "actors", "objects"]),
     (
         "node",

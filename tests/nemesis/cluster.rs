@@ -57,6 +57,8 @@ pub struct Node {
     pub service: Service,
     pub instance: InstanceId,
     pub dir: PathBuf,
+    /// Further variables of its environment.
+    pub variables: Vec<(&'static str, String)>,
     address: Address,
     child: Option<Child>,
 }
@@ -87,6 +89,13 @@ pub struct Cluster {
 impl Cluster {
     /// Starts everything.
     pub async fn start(dir: &Path, scale: Scale) -> Cluster {
+        let mut cluster = Cluster::new(dir, scale).await;
+        (0..cluster.nodes.len()).for_each(|n| cluster.run(n));
+        cluster
+    }
+
+    /// Everything, to be started.
+    pub async fn new(dir: &Path, scale: Scale) -> Cluster {
         let services = scale.nodes();
         let addresses = Links::addresses(services.len());
         let links = Links::start(addresses.clone(), CLUSTER).await.unwrap();
@@ -94,6 +103,7 @@ impl Cluster {
             service,
             instance: new_instance_id(service),
             dir: dir.join(format!("{n:02}-{}", service.short())),
+            variables: Vec::new(),
             address: addresses[n],
             child: None,
         };
@@ -102,9 +112,7 @@ impl Cluster {
         let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).no_proxy();
         let http = http.build().unwrap();
         let id = uuid::Uuid::new_v4().as_u128();
-        let mut cluster = Cluster { scale, nodes, links, http, dir: dir.to_owned(), id };
-        (0..cluster.nodes.len()).for_each(|n| cluster.run(n));
-        cluster
+        Cluster { scale, nodes, links, http, dir: dir.to_owned(), id }
     }
 
     /// Starts a node on its disk and ports, if it does not run.
@@ -130,6 +138,7 @@ impl Cluster {
         command.args(["--wanted", &self.scale.wanted(), "--data-dir"]).arg(node.dir.join("data"));
         command.arg("--config").arg(self.dir.join("config.toml"));
         command.env("MOCKS3_SECRET", "a secret of the nemesis").stdin(Stdio::null());
+        command.envs(node.variables.iter().cloned());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let child = command.spawn().unwrap();
         self.links.runs(n, Some(child.id()));

@@ -14,6 +14,7 @@ use super::model::Refused;
 use super::nodes::OutboxKind;
 use super::outbox::OutboxId;
 use super::step::{Step, Stop, id_bytes, id_from, pack_nodes, unpack_nodes};
+use crate::points::{self, Mutant};
 use crate::types::{DataId, UnixMillis};
 
 /// In use.
@@ -138,7 +139,7 @@ impl Step<'_> {
                 },
             )?
             .ok_or(super::store::Fatal::Broken("a row names a blob that is not there"))?;
-        if refs > 0 {
+        if refs > 0 || points::breaks(Mutant::DeleteWithoutOutbox) {
             return Ok(());
         }
         self.run(

@@ -17,6 +17,7 @@ use crate::actors::queue_worker::{
 };
 use crate::actors::replicated::{Leads, until_leading};
 use crate::cluster::{CallError, Cluster, Scope, To};
+use crate::points::{self, Point};
 
 /// How many rows travel at once.
 const BATCH: u32 = 200;
@@ -61,6 +62,7 @@ async fn round(cluster: &Cluster) -> Result<bool, RelayError> {
     }
     let tasks = rows.iter().map(to_task).collect();
     let results = queue_worker::enqueue(cluster, &scope, tasks).await?;
+    points::at(Point::Relayed);
     let taken: Vec<_> = rows
         .iter()
         .zip(&results)

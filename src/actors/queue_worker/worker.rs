@@ -21,6 +21,7 @@ use super::command::{Command, LeaseRef, Outcome};
 use super::task::Task;
 use super::{Message, QueueReply};
 use crate::cluster::{Cluster, Scope};
+use crate::points::{self, Point};
 use crate::types::{UnixMillis, now_ms};
 
 /// How long a call to the queue may take.
@@ -178,6 +179,7 @@ impl Worker {
             result = self.executor.execute(task) => result,
             () = self.keep(&lease) => Err("the lease was lost".into()), // WORK-1
         };
+        points::at(Point::Executed);
         self.report(lease, task, result).await;
         self.cell.busy.store(false, Ordering::Relaxed);
     }

@@ -21,6 +21,7 @@ use super::scan::{Found, Scanner};
 use super::segment::{Pin, Segment, sync_dir};
 use super::space::{Usage, pick};
 use super::{SegmentStore, Shared, hint, locked};
+use crate::points::{self, Point};
 use crate::types::now_ms;
 
 /// How often a segment with unreadable blocks is tried before its unreadable records are given up.
@@ -208,6 +209,7 @@ impl Shared {
         self.sync.sync(batch.pins.iter().map(Pin::segment))?;
         let mut state = self.state();
         for (found, to) in &batch.copies {
+            points::at(Point::Copied);
             state.index.relocate(&found.header, id, found.pos, *to);
         }
         drop(state);
@@ -261,6 +263,7 @@ impl Shared {
     fn remove(&self, segment: &Segment) -> Result<(), Error> {
         let remove = || -> io::Result<()> {
             hint::remove(segment.path())?;
+            points::at(Point::Removing);
             match std::fs::remove_file(segment.path()) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}

@@ -16,6 +16,7 @@ use super::record::{CHUNK, HEADER, Header, Kind, crc64};
 use super::report::Stored;
 use super::segment::Pin;
 use super::{Claim, Shared};
+use crate::points::{self, Point};
 use crate::types::{DataId, now_ms};
 
 /// Chunks of at least this size are punched out of the segment when they are dead.
@@ -157,6 +158,7 @@ impl Writer {
         self.append(&header)?;
         let pins = self.pins.iter().chain(grave.iter().map(|(_, pin, _)| pin));
         shared.commit(pins.map(Pin::segment))?;
+        points::at(Point::BlobDurable);
 
         let mut state = shared.state();
         if let Some((seq, _, at)) = &grave {
