@@ -108,11 +108,16 @@ pub fn all_are_caught<T: Copy + Debug>(
         }
     }));
     SILENT.set(true); // they are to fail
-    let caught_at =
-        |mutant: &T| (0..2000).find(|seed| catch_unwind(|| run(*seed, *mutant)).is_err());
+    let caught_at = |mutant: &T| {
+        (0..2000).find_map(|seed| {
+            let why = catch_unwind(|| run(seed, *mutant)).err()?;
+            let why = why.downcast_ref::<String>().cloned().unwrap_or_default();
+            Some((seed, why.chars().take(300).collect::<String>()))
+        })
+    };
     let caught: Vec<_> = mutants.iter().map(|mutant| (*mutant, caught_at(mutant))).collect();
     SILENT.set(false);
-    eprintln!("caught by seed: {caught:?}");
+    eprintln!("caught by seed: {caught:#?}");
     assert!(caught.iter().all(|(_, seed)| seed.is_some()), "{caught:?}");
 }
 

@@ -32,10 +32,10 @@ pub struct Pages {
     pub known: BTreeSet<String>,
     held: BTreeMap<String, Held>,
     last_token: u64,
+    /// The last lease of each task.
+    last_lease: BTreeMap<String, u64>,
     /// Tasks that were completed, and under which lease.
     pub completed: BTreeMap<String, u64>,
-    /// Leases whose failure was taken.
-    failed: BTreeSet<u64>,
 }
 
 /// The books. Clones are the same ones.
@@ -133,6 +133,7 @@ impl Pages {
         expect(!self.completed.contains_key(id), "it is completed")?;
         expect(token > self.last_token, "the token was given before")?;
         self.last_token = token;
+        self.last_lease.insert(id.to_owned(), token);
         let held = Held { worker: worker.to_owned(), token, until_ms };
         expect(self.held.insert(id.to_owned(), held).is_none(), "two hold one task") // SIMQ-2
     }
@@ -176,11 +177,10 @@ impl Pages {
     fn failed(&mut self, lease: &LeaseRef, outcome: &Outcome) -> Right {
         let held = self.end(lease);
         match outcome {
-            Outcome::Changed { state: TaskState::Retrying, .. } if held => {
-                expect(self.failed.insert(lease.token), "it failed twice")
-            }
             Outcome::Changed { state: TaskState::Retrying, .. } => {
-                expect(self.failed.contains(&lease.token), "the lease is not held")
+                // also where the lease was taken back: the task waits, as after a failure
+                let last = self.last_lease.get(&lease.id) == Some(&lease.token);
+                expect(held || last, "the lease is not held")
             }
             Outcome::Refused(_) => expect(!held, "the holder was refused"),
             _ => Err("that is no answer to this"),

@@ -23,7 +23,7 @@ const LEASE: Duration = Duration::from_millis(LEASE_MS);
 /// How long a call to the queue may take.
 const CALL_LIMIT: Duration = Duration::from_secs(2);
 /// How many tasks there are in all.
-const TASKS: usize = 40;
+const TASKS: usize = 60;
 /// When a run begins, by the clock that stands in commands.
 const BEGIN_MS: u64 = 1_700_000_000_000;
 /// How far the clocks of two clients may be apart.
@@ -32,7 +32,7 @@ const SKEW_MS: usize = 300;
 /// What clients have, and what they learned.
 #[derive(Default)]
 pub struct Known {
-    /// The rows of the outbox, and how many of the relay's next ones were acknowledged.
+    /// The rows of the outbox, and those that are out of it again.
     pub rows: Vec<String>,
     pub relayed: BTreeSet<String>,
     /// Tasks that the queue said it has.
@@ -130,7 +130,7 @@ impl Client {
             if !rows.is_empty() {
                 self.hand_in(rows).await;
             }
-            sleep(self.way.dice.pause(400)).await;
+            sleep(self.way.dice.pause(250)).await;
         }
     }
 
@@ -201,7 +201,7 @@ impl Client {
             false => None,
         };
         let Some(Outcome::Leased { tasks, .. }) = leased else {
-            sleep(self.way.dice.pause(300)).await;
+            sleep(self.way.dice.pause(100)).await;
             return true;
         };
         for task in tasks {
@@ -220,7 +220,7 @@ impl Client {
             sleep(LEASE + self.way.dice.pause(3000)).await; // frozen: it does not see its lease end
             true
         } else {
-            let long = if self.happens(0.1) { 4000 } else { 500 };
+            let long = if self.happens(0.1) { 4000 } else { 250 };
             tokio::select! {
                 biased;
                 () = sleep(self.way.dice.pause(long)) => !self.happens(0.15),

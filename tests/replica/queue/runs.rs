@@ -12,7 +12,7 @@ use super::{Flaw, QueueGroup};
 use crate::runs::{Run, all_are_caught, on_every_seed, simulated, the_same_twice};
 use crate::world::World;
 
-/// Steps of a run; in a quarter of them something happens.
+/// Steps of a run; in few of them something happens, or nothing would be done.
 const STEPS: usize = 150;
 /// How long it may take, once all is well, until every task is completed.
 const DRAINED: Duration = Duration::from_secs(60);
@@ -32,6 +32,7 @@ async fn end(tasks: Vec<JoinHandle<()>>) {
     }
 }
 
+/// One run from its seed; it tells how many commands were answered while things went wrong.
 fn run(seed: u64, flaw: Option<Flaw>) -> Run {
     simulated(async {
         let nodes = if seed.is_multiple_of(4) { 5 } else { 3 };
@@ -40,11 +41,12 @@ fn run(seed: u64, flaw: Option<Flaw>) -> Run {
         let tasks = begin(&client);
         for _ in 0..STEPS {
             world.observe().await;
-            if world.dice.chance(0.25) {
+            if world.dice.chance(0.08) {
                 world.misfortune().await;
             }
         }
         end(tasks).await; // in the middle of whatever they do
+        let answered = client.known().answers.len();
         heal(&mut world, &client).await;
         nothing_is_lost(&world, &client);
         client.calm_down();
@@ -58,7 +60,6 @@ fn run(seed: u64, flaw: Option<Flaw>) -> Run {
         heal(&mut world, &client).await;
         world.observe().await;
         judge(&world, &client);
-        let answered = client.known().answers.len();
         (world.observer.story(), answered)
     })
 }
