@@ -192,11 +192,12 @@ impl<S: Schema> Store<S> {
         }
     }
 
-    pub(super) fn start(
-        path: &Path,
-        database: Database,
-        file_bytes: u64,
-    ) -> Result<Self, StoreError> {
+    /// The same over a database that is open already, of a file of so many bytes; `path` is its name
+    /// in errors. So a simulated disk can stand below it.
+    ///
+    /// # Errors
+    /// When it is not of this format, or fails.
+    pub fn start(path: &Path, database: Database, file_bytes: u64) -> Result<Self, StoreError> {
         let mut store = Store { path: path.to_owned(), database, schema: PhantomData };
         if let Some(found) = store.named(prepare::<S>(&store.database))? {
             return Err(StoreError::Format { path: path.to_owned(), found, expected: S::FORMAT });

@@ -1,6 +1,7 @@
 //! What must hold at every step.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
 use mocks3::replica::types::{Entry, ReplicaId};
@@ -8,7 +9,9 @@ use mocks3::replica::types::{Entry, ReplicaId};
 #[derive(Default)]
 struct Seen {
     /// Command index to key and outcome: the one order of commands.
-    order: BTreeMap<u64, (u128, bool)>,
+    order: BTreeMap<u64, (u128, String)>,
+    /// Command index to the digest of the state after it.
+    digests: BTreeMap<u64, [u8; 16]>,
     /// How far each node has applied.
     nodes: BTreeMap<usize, u64>,
     /// Who led in which term.
@@ -51,6 +54,11 @@ impl Observer {
         self.seen().log.clone()
     }
 
+    /// Keeps what should not have happened, for [`Observer::check`].
+    pub fn expect(&self, holds: bool, otherwise: impl FnOnce() -> String) {
+        self.seen().expect(holds, otherwise);
+    }
+
     /// Fails when anything was seen that should not have happened.
     pub fn check(&self) {
         let seen = self.seen();
@@ -66,17 +74,25 @@ impl Observer {
 
     /// State machine safety: at each index every node applies the same command, with the same
     /// outcome, and leaves none out.
-    pub fn applied(&self, node: usize, index: u64, key: u128, outcome: bool) {
+    pub fn applied(&self, node: usize, index: u64, key: u128, outcome: &impl Debug) {
         let mut seen = self.seen();
         let before = seen.nodes.insert(node, index);
         seen.expect(before == Some(index - 1), || {
             format!("node {node} left commands out: {before:?}, then {index}")
         });
-        let first = *seen.order.entry(index).or_insert((key, outcome));
-        seen.expect(first == (key, outcome), || {
-            format!("node {node} applied something else at {index}")
+        let this = (key, format!("{outcome:?}"));
+        seen.log.push(format!("node {node} applied {index}: {key:x} {}", this.1));
+        let first = seen.order.entry(index).or_insert_with(|| this.clone()).clone();
+        seen.expect(first == this, || {
+            format!("node {node} applied at {index} {this:?}, another one {first:?}")
         });
-        seen.log.push(format!("node {node} applied {index}: {key:x} {outcome}"));
+    }
+
+    /// The same of whole states.
+    pub fn digest(&self, node: usize, index: u64, digest: [u8; 16]) {
+        let mut seen = self.seen();
+        let first = *seen.digests.entry(index).or_insert(digest);
+        seen.expect(first == digest, || format!("the state of node {node} at {index} differs"));
     }
 
     /// Election safety: at most one leader a term.

@@ -67,12 +67,18 @@ struct Kept {
     since: Vec<Registers>,
     life: u64,
     forgets: bool,
+    broken: bool,
 }
 
 impl Shelf {
     /// An empty shelf; one that `forgets` keeps the mark of an earlier state in a crash.
     pub fn new(forgets: bool) -> Shelf {
         Shelf(Arc::new(Mutex::new(Kept { forgets, ..Kept::default() })))
+    }
+
+    /// Nothing can be written until it is opened again.
+    pub fn fail(&self) {
+        self.0.lock().unwrap().broken = true;
     }
 
     /// A crash leaves the synced state, or a later one; with the power on, the last one.
@@ -109,6 +115,7 @@ impl RegisterMachine {
         let (now, life) = {
             let mut kept = shelf.0.lock().unwrap();
             kept.life += 1;
+            kept.broken = false;
             (kept.since.last().unwrap_or(&kept.synced).clone(), kept.life)
         };
         observer.opened(node, now.applied);
@@ -121,6 +128,9 @@ impl RegisterMachine {
         let mut kept = self.shelf.0.lock().unwrap();
         if kept.life != self.life {
             return Err("the process is dead".into());
+        }
+        if kept.broken {
+            return Err("the disk fails".into());
         }
         if synced {
             kept.since.clear();
@@ -162,7 +172,7 @@ impl Machine for RegisterMachine {
                 };
                 now.answered.insert(*key, outcome);
                 now.applied += 1;
-                self.observer.applied(self.node, now.applied, *key, outcome);
+                self.observer.applied(self.node, now.applied, *key, &outcome);
                 outcomes.push(outcome);
             }
             now.mark = mark.to_vec();

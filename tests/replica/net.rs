@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use mocks3::replica::message::{Rpc, RpcReply};
 use mocks3::replica::types::{ImageMeta, Peer, Vote};
-use mocks3::replica::{Carrier, CarrierError, Replica};
+use mocks3::replica::{Carrier, CarrierError, Machine, Replica};
 
-use crate::machine::RegisterMachine;
 use crate::world::Dice;
 
 /// How bad the network is.
@@ -23,35 +22,40 @@ pub struct Weather {
     pub late: f64,
 }
 
-#[derive(Default)]
-struct State {
-    nodes: BTreeMap<String, (u64, Replica<RegisterMachine>)>,
+struct State<M: Machine> {
+    nodes: BTreeMap<String, (u64, Replica<M>)>,
     cut: BTreeSet<(String, String)>,
     weather: Weather,
     lives: u64,
 }
 
 /// The network. Clones are the same network.
-#[derive(Clone)]
-pub struct Net {
-    state: Arc<Mutex<State>>,
+pub struct Net<M: Machine> {
+    state: Arc<Mutex<State<M>>>,
     dice: Dice,
 }
 
-impl Net {
-    pub fn new(dice: Dice) -> Net {
-        Net { state: Arc::default(), dice }
+impl<M: Machine> Clone for Net<M> {
+    fn clone(&self) -> Self {
+        Net { state: self.state.clone(), dice: self.dice.clone() }
+    }
+}
+
+impl<M: Machine> Net<M> {
+    pub fn new(dice: Dice) -> Self {
+        let (nodes, cut, weather) = (BTreeMap::new(), BTreeSet::new(), Weather::default());
+        Net { state: Arc::new(Mutex::new(State { nodes, cut, weather, lives: 0 })), dice }
     }
 
     /// A carrier for a new life of a node.
-    pub fn carrier(&self, from: &str) -> SimCarrier {
+    pub fn carrier(&self, from: &str) -> SimCarrier<M> {
         let mut state = self.state.lock().unwrap();
         state.lives += 1;
         SimCarrier { net: self.clone(), from: from.to_owned(), life: state.lives }
     }
 
     /// The node of this carrier takes messages.
-    pub fn join(&self, carrier: &SimCarrier, replica: Replica<RegisterMachine>) {
+    pub fn join(&self, carrier: &SimCarrier<M>, replica: Replica<M>) {
         let row = (carrier.life, replica);
         self.state.lock().unwrap().nodes.insert(carrier.from.clone(), row);
     }
@@ -81,7 +85,7 @@ impl Net {
         self.state.lock().unwrap().cut.contains(&(from.to_owned(), to.to_owned()))
     }
 
-    fn node(&self, name: &str) -> Option<(u64, Replica<RegisterMachine>)> {
+    fn node(&self, name: &str) -> Option<(u64, Replica<M>)> {
         self.state.lock().unwrap().nodes.get(name).cloned()
     }
 
@@ -99,14 +103,19 @@ impl Net {
 }
 
 /// How one life of a node sends.
-#[derive(Clone)]
-pub struct SimCarrier {
-    net: Net,
+pub struct SimCarrier<M: Machine> {
+    net: Net<M>,
     from: String,
     life: u64,
 }
 
-impl SimCarrier {
+impl<M: Machine> Clone for SimCarrier<M> {
+    fn clone(&self) -> Self {
+        SimCarrier { net: self.net.clone(), from: self.from.clone(), life: self.life }
+    }
+}
+
+impl<M: Machine> SimCarrier<M> {
     /// Whether this life goes on.
     fn lives(&self) -> bool {
         self.net.node(&self.from).is_some_and(|(life, _)| life == self.life)
@@ -131,7 +140,7 @@ impl SimCarrier {
     }
 }
 
-impl Carrier for SimCarrier {
+impl<M: Machine> Carrier for SimCarrier<M> {
     async fn call(&self, to: &Peer, rpc: Rpc, limit: Duration) -> Result<RpcReply, CarrierError> {
         if !self.lives() {
             std::future::pending::<()>().await; // a dead process sends nothing

@@ -1,10 +1,12 @@
 //! The runs: many seeds, each its own world.
 
 use std::cell::Cell;
+use std::fmt::Debug;
+use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::world::{Mutant, World};
+use crate::registers::{Kind, Mutant, world};
 
 /// How many seeds CI runs.
 const SEEDS: u64 = 500;
@@ -16,13 +18,20 @@ thread_local! {
     static SILENT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// One run from its seed: what happened, and how many operations were answered.
-fn run(seed: u64, mutant: Option<Mutant>) -> (Vec<String>, usize) {
+/// What happened in a run, and how many operations were answered.
+pub type Run = (Vec<String>, usize);
+
+/// Lets a world run on this thread, on a clock of its own.
+pub fn simulated<T>(run: impl Future<Output = T>) -> T {
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(async {
+    builder.enable_time().start_paused(true).build().unwrap().block_on(run)
+}
+
+/// One run from its seed.
+fn run(seed: u64, mutant: Option<Mutant>) -> Run {
+    simulated(async {
         let nodes = if seed.is_multiple_of(4) { 5 } else { 3 };
-        let mut world = World::new(seed, nodes, mutant).await;
+        let mut world = world(seed, nodes, mutant).await;
         let clients: Vec<_> = (0..4).map(|n| tokio::spawn(world.client(n).work())).collect();
         for _ in 0..STEPS {
             world.observe().await;
@@ -34,7 +43,8 @@ fn run(seed: u64, mutant: Option<Mutant>) -> (Vec<String>, usize) {
             client.abort();
             let _ = client.await;
         }
-        let took = world.heal().await;
+        let mut client = world.client(1000);
+        let took = world.heal(async || client.act(0, Kind::Put).await).await;
         assert!(took <= Duration::from_secs(10), "whole again only after {took:?}");
         world.observe().await;
         world.judge();
@@ -47,8 +57,9 @@ fn given(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-#[test]
-fn what_raft_promises_holds_on_every_seed() {
+/// Runs many seeds, or those of `MOCKS3TEST_SEED` and `MOCKS3TEST_SEEDS`; gives how many operations
+/// were answered in each of them on average.
+pub fn on_every_seed(run: impl Fn(u64) -> Run + Sync + std::panic::RefUnwindSafe) -> u64 {
     let first = given("MOCKS3TEST_SEED").unwrap_or(0);
     let end = first + given("MOCKS3TEST_SEEDS").unwrap_or(SEEDS);
     let (next, answered) = (AtomicU64::new(first), AtomicUsize::new(0));
@@ -60,7 +71,7 @@ fn what_raft_promises_holds_on_every_seed() {
                     if seed >= end {
                         return;
                     }
-                    let Ok((_, operations)) = std::panic::catch_unwind(|| run(seed, None)) else {
+                    let Ok((_, operations)) = catch_unwind(|| run(seed)) else {
                         panic!("MOCKS3TEST_SEED={seed} MOCKS3TEST_SEEDS=1 repeats it");
                     };
                     answered.fetch_add(operations, Ordering::Relaxed);
@@ -70,23 +81,26 @@ fn what_raft_promises_holds_on_every_seed() {
     });
     let mean = answered.into_inner() as u64 / (end - first);
     eprintln!("{} seeds, {mean} operations answered in each", end - first);
-    assert!(mean > 100, "nothing happened: {mean} operations a seed");
+    mean
 }
 
-#[test]
-fn one_seed_twice_is_the_same_run() {
-    for seed in [1, 4, 7] {
-        let (first, second) = (run(seed, None).0, run(seed, None).0);
-        let differs = first.iter().zip(&second).position(|(a, b)| a != b);
-        if let Some(at) = differs {
-            panic!("seed {seed}, step {at}: {:?} and {:?}", &first[at], &second[at]);
-        }
-        assert_eq!(first.len(), second.len());
+/// Fails unless the same seed gives the same run.
+pub fn the_same_twice(seed: u64, run: impl Fn(u64) -> Run) {
+    let (first, second) = (run(seed).0, run(seed).0);
+    let differs = first.iter().zip(&second).position(|(a, b)| a != b);
+    if let Some(at) = differs {
+        panic!("seed {seed}, step {at}: {:?} and {:?}", &first[at], &second[at]);
     }
+    assert_eq!(first.len(), second.len());
 }
 
-#[test]
-fn every_mutant_is_caught() {
+/// Fails unless each mutant makes some run fail.
+pub fn all_are_caught<T: Copy + Debug>(
+    mutants: &[T],
+    run: impl Fn(u64, T) -> Run + std::panic::RefUnwindSafe,
+) where
+    T: std::panic::RefUnwindSafe,
+{
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         if !SILENT.get() {
@@ -94,12 +108,34 @@ fn every_mutant_is_caught() {
         }
     }));
     SILENT.set(true); // they are to fail
-    let mutants = [Mutant::SyncLies, Mutant::ReadsAnywhere, Mutant::MarkApart, Mutant::NewKeys];
-    let caught_at = |mutant| {
-        (0..2000).find(|seed| std::panic::catch_unwind(|| run(*seed, Some(mutant))).is_err())
+    let caught_at = |mutant: &T| {
+        (0..2000).find_map(|seed| {
+            let why = catch_unwind(|| run(seed, *mutant)).err()?;
+            let why = why.downcast_ref::<String>().cloned().unwrap_or_default();
+            Some((seed, why.chars().take(300).collect::<String>()))
+        })
     };
-    let caught = mutants.map(|mutant| (mutant, caught_at(mutant)));
+    let caught: Vec<_> = mutants.iter().map(|mutant| (*mutant, caught_at(mutant))).collect();
     SILENT.set(false);
-    eprintln!("caught by seed: {caught:?}");
+    eprintln!("caught by seed: {caught:#?}");
     assert!(caught.iter().all(|(_, seed)| seed.is_some()), "{caught:?}");
+}
+
+#[test]
+fn what_raft_promises_holds_on_every_seed() {
+    let mean = on_every_seed(|seed| run(seed, None));
+    assert!(mean > 100, "nothing happened: {mean} operations a seed");
+}
+
+#[test]
+fn one_seed_twice_is_the_same_run() {
+    for seed in [1, 4, 7] {
+        the_same_twice(seed, |seed| run(seed, None));
+    }
+}
+
+#[test]
+fn every_mutant_is_caught() {
+    let mutants = [Mutant::SyncLies, Mutant::ReadsAnywhere, Mutant::MarkApart, Mutant::NewKeys];
+    all_are_caught(&mutants, |seed, mutant| run(seed, Some(mutant)));
 }

@@ -5,17 +5,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mocks3::replica::types::{Item, Peer, ReplicaId};
-use mocks3::replica::{Chance, Exec, LogStore, ProposeError, Replica, Settings, Setup};
+use mocks3::replica::types::{Peer, ReplicaId};
+use mocks3::replica::{Chance, Exec, LogStore, Machine, Replica, Settings, Setup};
 use openraft::{ChangeMembers, RaftLogReader, ServerState};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::disk::Disk;
-use crate::history::{Act, Operation, linearizable};
 use crate::invariants::Observer;
-use crate::machine::{Change, Files, RegisterMachine, Registers, Shelf};
 use crate::net::{Net, Weather};
+use crate::way::Way;
 
 /// Chance, from the seed. Clones share it.
 #[derive(Clone)]
@@ -35,53 +34,62 @@ impl Dice {
         self.0.lock().unwrap().random_bool(p)
     }
 
-    fn pause(&self, below_ms: usize) -> Duration {
+    pub fn pause(&self, below_ms: usize) -> Duration {
         Duration::from_micros(self.below(below_ms * 1000) as u64)
     }
 }
 
-/// A process, or where it will be again.
-struct Node {
-    name: String,
-    disk: Disk,
-    shelf: Shelf,
-    life: Option<Life>,
+/// What the nodes replicate, and the disks that its machines have.
+pub trait Subject: 'static {
+    type Machine: Machine;
+    /// What tests see of a machine that runs.
+    type View: Clone + Send + Sync + 'static;
+
+    /// Opens the machine of a node that starts.
+    fn open(&self, node: usize, observer: &Observer) -> (Self::Machine, Self::View);
+
+    /// A folder for images of the node that starts.
+    fn images(&self, node: usize) -> PathBuf;
+
+    /// The process of the node dies; with `power` lost, what was not synced is lost too.
+    fn crash(&self, node: usize, power: bool, dice: &Dice);
+
+    /// Every write of the node's machine fails until it is opened again.
+    fn fail(&self, node: usize);
 }
 
-#[derive(Clone)]
-struct Life {
-    replica: Replica<RegisterMachine>,
+/// A process, or where it will be again.
+struct Node<S: Subject> {
+    name: String,
+    disk: Disk,
+    life: Option<Life<S>>,
+}
+
+/// A process that runs.
+pub struct Life<S: Subject> {
+    pub replica: Replica<S::Machine>,
     log: LogStore,
-    now: Arc<Mutex<Registers>>,
+    pub view: S::View,
+}
+
+impl<S: Subject> Clone for Life<S> {
+    fn clone(&self) -> Self {
+        let (replica, log) = (self.replica.clone(), self.log.clone());
+        Life { replica, log, view: self.view.clone() }
+    }
 }
 
 /// What clients share with the world: the processes that run now.
-type Running = Arc<Mutex<BTreeMap<usize, Life>>>;
+pub type Running<S> = Arc<Mutex<BTreeMap<usize, Life<S>>>>;
 
-/// What is wrong with the world, so that the tests can be seen to fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mutant {
-    /// The log's disk says that it has synced, and has not: what is acknowledged is not durable.
-    SyncLies,
-    /// Clients read without a barrier.
-    ReadsAnywhere,
-    /// The machine forgets up to where it has applied, in some crashes.
-    MarkApart,
-    /// Retries come under new keys.
-    NewKeys,
-}
-
-pub struct World {
-    mutant: Option<Mutant>,
+pub struct World<S: Subject> {
+    pub subject: S,
     pub dice: Dice,
     pub observer: Observer,
-    net: Net,
-    files: Files,
-    nodes: Vec<Node>,
+    net: Net<S::Machine>,
+    nodes: Vec<Node<S>>,
     ids: BTreeMap<usize, ReplicaId>,
-    running: Running,
-    history: Arc<Mutex<Vec<(u8, Operation)>>>,
-    clock: Arc<Mutex<u64>>,
+    running: Running<S>,
 }
 
 /// Small, so that images are needed.
@@ -89,27 +97,19 @@ fn settings() -> Settings {
     Settings { sync_every: 40, keep: 10, ..Settings::default() }
 }
 
-impl World {
-    /// So many nodes, founded as one group.
-    pub async fn new(seed: u64, nodes: usize, mutant: Option<Mutant>) -> World {
+impl<S: Subject> World<S> {
+    /// So many nodes, founded as one group; the disk of a log that `lies` never syncs.
+    pub async fn new(seed: u64, nodes: usize, subject: S, lies: bool) -> Self {
         Chance::seed(seed);
         let dice = Dice::new(seed);
-        let node = |n: usize| Node {
-            name: format!("node-{n}"),
-            disk: Disk::new(mutant == Some(Mutant::SyncLies)),
-            shelf: Shelf::new(mutant == Some(Mutant::MarkApart)),
-            life: None,
-        };
+        let node = |n: usize| Node { name: format!("node-{n}"), disk: Disk::new(lies), life: None };
         let mut world = World {
-            mutant,
+            subject,
             net: Net::new(dice.clone()),
             observer: Observer::default(),
-            files: Files::default(),
             nodes: (0..nodes).map(node).collect(),
             ids: BTreeMap::new(),
-            running: Running::default(),
-            history: Arc::default(),
-            clock: Arc::default(),
+            running: Arc::default(),
             dice,
         };
         for n in 0..nodes {
@@ -121,7 +121,7 @@ impl World {
         world
     }
 
-    fn life(&self, n: usize) -> Life {
+    fn life(&self, n: usize) -> Life<S> {
         self.nodes[n].life.clone().unwrap()
     }
 
@@ -136,10 +136,9 @@ impl World {
             .create_with_backend(node.disk.open())
             .unwrap();
         let log = LogStore::open(database, Exec::Inline, Arc::new(())).unwrap();
-        let machine = RegisterMachine::open(n, &node.shelf, &self.files, &self.observer);
-        let now = machine.now.clone();
+        let (machine, view) = self.subject.open(n, &self.observer);
         let carrier = self.net.carrier(&node.name);
-        let images = PathBuf::from(format!("/sim/{n}"));
+        let images = self.subject.images(n);
         let setup = Setup {
             group: "sim",
             own: Peer { id: log.id(), instance: node.name.clone() },
@@ -152,7 +151,7 @@ impl World {
         let replica = Replica::start(setup, &settings(), carrier.clone()).await.unwrap();
         self.net.join(&carrier, replica.clone());
         self.ids.insert(n, log.id());
-        let life = Life { replica, log, now };
+        let life = Life { replica, log, view };
         self.running.lock().unwrap().insert(n, life.clone());
         self.nodes[n].life = Some(life);
     }
@@ -163,7 +162,7 @@ impl World {
         self.running.lock().unwrap().remove(&n);
         self.net.leave(&self.nodes[n].name);
         self.nodes[n].disk.crash(power, &self.dice);
-        self.nodes[n].shelf.crash(power, &self.dice);
+        self.subject.crash(n, power, &self.dice);
         life.replica.stop().await;
     }
 
@@ -172,7 +171,7 @@ impl World {
         let n = self.dice.below(self.nodes.len());
         let other = self.dice.below(self.nodes.len());
         let name = |n: usize| self.nodes[n].name.clone();
-        match self.dice.below(15) {
+        match self.dice.below(16) {
             0 | 1 => self.crash(n, self.dice.chance(0.5)).await,
             2..=4 => self.start(n).await,
             5 => self.net.cut(&name(n), &name(other)),
@@ -188,6 +187,7 @@ impl World {
             11 => self.take_in(),
             12 => self.change_voters(),
             13 => self.stand_aside(),
+            14 => self.subject.fail(n),
             _ => {
                 let leader = self.leader();
                 if let Some(leader) = leader {
@@ -247,7 +247,7 @@ impl World {
     async fn bury(&mut self) {
         for n in 0..self.nodes.len() {
             let gave_up =
-                |life: &Life| life.replica.raft().metrics().borrow().running_state.is_err();
+                |life: &Life<S>| life.replica.raft().metrics().borrow().running_state.is_err();
             if self.nodes[n].life.as_ref().is_some_and(gave_up) {
                 self.crash(n, false).await;
             }
@@ -255,16 +255,16 @@ impl World {
     }
 
     fn leader(&self) -> Option<usize> {
-        let leads = |n: &Node| n.life.as_ref().is_some_and(|l| l.replica.status().leads);
+        let leads = |n: &Node<S>| n.life.as_ref().is_some_and(|l| l.replica.status().leads);
         self.nodes.iter().position(leads)
     }
 
-    /// All is well again; gives how long it took until a command went through and all had it.
-    pub async fn heal(&mut self) -> Duration {
+    /// All is well again; gives how long it took until a command of `passes` went through and all
+    /// had it.
+    pub async fn heal(&mut self, mut passes: impl AsyncFnMut() -> bool) -> Duration {
         self.observer.note("healed".into());
         self.net.heal();
         let begun = tokio::time::Instant::now();
-        let mut client = self.client(1000);
         let mut passed = false;
         loop {
             self.bury().await;
@@ -272,9 +272,9 @@ impl World {
                 self.start(n).await;
             }
             self.take_in();
-            passed = passed || client.act(0, Kind::Put).await;
+            passed = passed || passes().await;
             let applied: Vec<u64> =
-                (0..self.nodes.len()).map(|n| self.life(n).now.lock().unwrap().applied).collect();
+                self.lives().iter().map(|life| *life.replica.host().applied().borrow()).collect();
             if passed && applied.iter().all(|a| *a == applied[0]) {
                 return begun.elapsed();
             }
@@ -287,6 +287,11 @@ impl World {
             );
             self.observe().await;
         }
+    }
+
+    /// Of all nodes, which run.
+    pub fn lives(&self) -> Vec<Life<S>> {
+        (0..self.nodes.len()).map(|n| self.life(n)).collect()
     }
 
     fn stands(&self) -> String {
@@ -317,179 +322,8 @@ impl World {
         self.observer.check();
     }
 
-    /// A client that works until it is aborted.
-    pub fn client(&self, n: u64) -> Client {
-        Client {
-            n,
-            count: 0,
-            mutant: self.mutant,
-            dice: self.dice.clone(),
-            running: self.running.clone(),
-            history: self.history.clone(),
-            clock: self.clock.clone(),
-        }
-    }
-
-    /// Fails unless what the clients saw could have happened one after another, and all nodes hold
-    /// the same.
-    pub fn judge(&self) {
-        self.observer.check();
-        let history = self.history.lock().unwrap().clone();
-        let mut registers: BTreeMap<u8, Vec<Operation>> = BTreeMap::new();
-        for (register, operation) in history {
-            registers.entry(register).or_default().push(operation);
-        }
-        for (register, operations) in registers {
-            let holds = linearizable(&operations);
-            assert!(holds, "register {register} is not linearizable: {operations:#?}");
-        }
-        let states: Vec<Registers> =
-            (0..self.nodes.len()).map(|n| self.life(n).now.lock().unwrap().clone()).collect();
-        for state in &states {
-            assert_eq!(state.values, states[0].values);
-            assert_eq!(state.answered, states[0].answered);
-        }
-    }
-
-    pub fn operations(&self) -> usize {
-        self.history.lock().unwrap().iter().filter(|(_, o)| o.ended.is_some()).count()
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub enum Kind {
-    Put,
-    Swap,
-    Delete,
-    Get,
-}
-
-/// A client of the group: tries nodes until one answers, and notes what it learned.
-pub struct Client {
-    n: u64,
-    count: u64,
-    mutant: Option<Mutant>,
-    dice: Dice,
-    running: Running,
-    history: Arc<Mutex<Vec<(u8, Operation)>>>,
-    clock: Arc<Mutex<u64>>,
-}
-
-/// How long a client tries.
-const PATIENCE: Duration = Duration::from_secs(3);
-
-impl Client {
-    pub async fn work(mut self) {
-        loop {
-            let kinds = [Kind::Put, Kind::Put, Kind::Swap, Kind::Swap, Kind::Delete, Kind::Get];
-            let kind = kinds[self.dice.below(kinds.len())];
-            let register = self.dice.below(3) as u8;
-            self.act(register, kind).await;
-            tokio::time::sleep(self.dice.pause(60)).await;
-        }
-    }
-
-    fn tick(&self) -> u64 {
-        let mut clock = self.clock.lock().unwrap();
-        *clock += 1;
-        *clock
-    }
-
-    fn any(&self) -> Option<Life> {
-        let running = self.running.lock().unwrap();
-        let n = self.dice.below(running.len());
-        running.values().nth(n).cloned()
-    }
-
-    fn at(&self, peer: &Peer) -> Option<Life> {
-        let n: usize = peer.instance.strip_prefix("node-")?.parse().ok()?;
-        self.running.lock().unwrap().get(&n).cloned()
-    }
-
-    /// Does one thing; whether it was answered.
-    pub async fn act(&mut self, register: u8, kind: Kind) -> bool {
-        self.count += 1;
-        let value = self.n * 1_000_000 + self.count;
-        let begun = self.tick();
-        let guess = match kind {
-            Kind::Swap => {
-                self.any().and_then(|l| l.now.lock().unwrap().values.get(&register).copied())
-            }
-            _ => None,
-        };
-        let (change, act) = match kind {
-            Kind::Get => {
-                let Ok(Some(saw)) = tokio::time::timeout(PATIENCE, self.read(register)).await
-                else {
-                    return false; // a read that did not happen
-                };
-                let ended = Some(self.tick());
-                let get = Operation { begun, ended, act: Act::Get { saw } };
-                self.history.lock().unwrap().push((register, get));
-                return true;
-            }
-            Kind::Put => (Change::Put { register, value }, Act::Put(value)),
-            Kind::Delete => (Change::Delete { register }, Act::Delete),
-            Kind::Swap => (
-                Change::Swap { register, expected: guess, value },
-                Act::Swap { expected: guess, value, done: None },
-            ),
-        };
-        // noted before it is known to be done: it may be done even if this client is gone
-        let place = {
-            let mut history = self.history.lock().unwrap();
-            history.push((register, Operation { begun, ended: None, act }));
-            history.len() - 1
-        };
-        let learned = tokio::time::timeout(PATIENCE, self.write(&change)).await;
-        let Ok(outcome) = learned else { return false };
-        let ended = self.tick();
-        let mut history = self.history.lock().unwrap();
-        let operation = &mut history[place].1;
-        operation.ended = Some(ended);
-        if let Act::Swap { done, .. } = &mut operation.act {
-            *done = Some(outcome);
-        }
-        true
-    }
-
-    /// Retries under one key until it is answered.
-    async fn write(&self, change: &Change) -> bool {
-        let mut key = u128::from(self.n) << 64 | u128::from(self.count);
-        let body = bincode::serialize(change).unwrap();
-        let mut target = self.any();
-        loop {
-            if let Some(life) = &target {
-                let (tx, rx) = tokio::sync::oneshot::channel();
-                let item = Item { key, body: body.clone().into() };
-                life.replica.submit(item, move |result| drop(tx.send(result)));
-                match rx.await {
-                    Ok(Ok(outcome)) => return outcome,
-                    Ok(Err(ProposeError::NotLeader(Some(leader)))) => {
-                        target = self.at(&leader);
-                        tokio::time::sleep(Duration::from_millis(20)).await;
-                        continue;
-                    }
-                    Ok(Err(_)) | Err(_) => {}
-                }
-            }
-            tokio::time::sleep(self.dice.pause(100)).await;
-            target = self.any();
-            if self.mutant == Some(Mutant::NewKeys) {
-                key += 1 << 100;
-            }
-        }
-    }
-
-    async fn read(&self, register: u8) -> Option<Option<u64>> {
-        loop {
-            if let Some(life) = self.any()
-                && (self.mutant == Some(Mutant::ReadsAnywhere)
-                    || life.replica.barrier().await.is_ok())
-            {
-                return Some(life.now.lock().unwrap().values.get(&register).copied());
-            }
-            tokio::time::sleep(self.dice.pause(100)).await;
-        }
+    /// The way of a client to the nodes.
+    pub fn way(&self) -> Way<S> {
+        Way { dice: self.dice.clone(), running: self.running.clone() }
     }
 }
