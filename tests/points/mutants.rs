@@ -85,6 +85,7 @@ async fn write_and_read(cluster: &Cluster) -> Vec<Operation> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "heavy: real processes; not yet run on a quiet machine in release"]
 async fn reads_without_a_barrier_are_found_by_the_checker() {
     let scale = "metadata=3,storage=3,queue=1";
     let (_dir, cluster) = start(scale, None).await;
@@ -118,6 +119,7 @@ async fn is_clean(mutant: Option<Mutant>) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "heavy: real processes; not yet run on a quiet machine in release"]
 async fn deletes_without_an_outbox_row_are_found_by_what_is_left_over() {
     assert!(is_clean(None).await, "data are left over although no promise is broken");
     assert!(!is_clean(Some(Mutant::DeleteWithoutOutbox)).await, "not found");

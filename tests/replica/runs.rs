@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt::Debug;
-use std::panic::catch_unwind;
+use std::panic::{RefUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -95,12 +95,10 @@ pub fn the_same_twice(seed: u64, run: impl Fn(u64) -> Run) {
 }
 
 /// Fails unless each mutant makes some run fail.
-pub fn all_are_caught<T: Copy + Debug>(
+pub fn all_are_caught<T: Copy + Debug + RefUnwindSafe>(
     mutants: &[T],
-    run: impl Fn(u64, T) -> Run + std::panic::RefUnwindSafe,
-) where
-    T: std::panic::RefUnwindSafe,
-{
+    run: impl Fn(u64, T) -> Run + RefUnwindSafe,
+) {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         if !SILENT.get() {

