@@ -214,16 +214,17 @@ impl Node {
             requests: Requests::default(),
             fallback: Some(Arc::new(fallback)),
         };
-        let consul_at = options.bootstrap.iter().find_map(|b| consul_address(b));
-        let own = cluster.table().own().clone();
-        let consul = consul_at.map(|at| Consul::new(at, own, known.clone())).transpose()?;
+        let agents = options.bootstrap.iter().filter_map(|b| consul_address(b));
+        let own = || cluster.table().own().clone();
+        let agents = agents.map(|at| Consul::new(at, own(), known.clone()));
+        let agents = agents.collect::<Result<Vec<_>, _>>()?;
         let own_address = cluster.table().own().cluster_address.clone();
         let founding = Arc::new(Founding {
             cluster: cluster.clone(),
             sessions: sessions.clone(),
             known: known.clone(),
             has_seeds: seeds(&options.bootstrap).any(|seed| *seed != own_address),
-            consul: consul.clone(),
+            consul: agents.first().cloned(), // their key-value store is one
             anew: options.found_anew.clone(),
         });
         let (image_desk, images) = match &sockets.images {
@@ -289,7 +290,7 @@ impl Node {
         if let (Some(listener), Some(desk)) = (sockets.images, &image_desk) {
             edges.spawn("images of replicas", serve_data(listener, desk));
         }
-        if let Some(consul) = consul {
+        for consul in agents {
             edges.spawn("consul", consul.run(sessions.clone(), stop.clone()));
         }
         edges.running.close();
