@@ -46,7 +46,7 @@ fn run(seed: u64, mutant: Option<Mutant>) -> Run {
         let mut client = world.client(1000);
         let took = world.heal(async || client.act(0, Kind::Put).await).await;
         assert!(took <= Duration::from_secs(10), "whole again only after {took:?}");
-        world.observe().await;
+        world.settle().await;
         world.judge();
         (world.observer.story(), world.operations())
     })

@@ -15,6 +15,9 @@ pub type OutcomeOf<S> = <<S as Subject>::Machine as Machine>::Outcome;
 /// How many answers are lost, and how many requests come twice.
 const TROUBLE: f64 = 0.04;
 
+/// When the last request that comes twice has come.
+pub const LATE: Duration = Duration::from_millis(2000);
+
 /// A client's way.
 pub struct Way<S: Subject> {
     pub dice: Dice,
@@ -68,7 +71,7 @@ impl<S: Subject> Way<S> {
     ) -> oneshot::Receiver<Result<OutcomeOf<S>, ProposeError>> {
         if self.dice.chance(TROUBLE) {
             let (replica, again) = (life.replica.clone(), item.clone());
-            let late = self.dice.pause(2000);
+            let late = self.dice.pause(LATE.as_millis() as usize);
             tokio::spawn(async move {
                 tokio::time::sleep(late).await;
                 replica.submit(again, |_| ());

@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng};
 use crate::disk::Disk;
 use crate::invariants::Observer;
 use crate::net::{Net, Weather};
-use crate::way::Way;
+use crate::way::{LATE, Way};
 
 /// Chance, from the seed. Clones share it.
 #[derive(Clone)]
@@ -287,6 +287,13 @@ impl<S: Subject> World<S> {
             );
             self.observe().await;
         }
+    }
+
+    /// Waits until what clients sent has come, late ones too, and all nodes have it.
+    pub async fn settle(&mut self) {
+        tokio::time::sleep(LATE).await;
+        self.heal(async || true).await;
+        self.observe().await;
     }
 
     /// Of all nodes, which run.

@@ -24,6 +24,8 @@ const LEASE: Duration = Duration::from_millis(LEASE_MS);
 const CALL_LIMIT: Duration = Duration::from_secs(2);
 /// How many tasks there are in all.
 const TASKS: usize = 60;
+/// How many of them wait or are worked on at most.
+const BACKLOG: usize = 6;
 /// When a run begins, by the clock that stands in commands.
 const BEGIN_MS: u64 = 1_700_000_000_000;
 /// How far the clocks of two clients may be apart.
@@ -134,15 +136,16 @@ impl Client {
         }
     }
 
-    /// Some rows of the outbox, of which there are more now and then.
+    /// Some rows of the outbox, of which there are more now and then, but never so many that a task
+    /// whose lease was lost would wait for long.
     fn rows(&self) -> Vec<String> {
         let (more, most) = (self.way.dice.below(4), 1 + self.way.dice.below(6));
         let calm = self.calm.load(Ordering::Relaxed);
         let mut known = self.known();
-        for _ in 0..more {
-            if known.rows.len() < TASKS && !calm {
-                let id = format!("row-{}", known.rows.len());
-                known.rows.push(id);
+        let (all, done) = (known.rows.len(), known.completed.len());
+        for n in all..TASKS.min(all + more).min(done + BACKLOG) {
+            if !calm {
+                known.rows.push(format!("row-{n}"));
             }
         }
         let waits = |id: &&String| !known.relayed.contains(*id);

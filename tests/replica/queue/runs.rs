@@ -58,7 +58,7 @@ fn run(seed: u64, flaw: Option<Flaw>) -> Run {
         }
         end(tasks).await;
         heal(&mut world, &client).await;
-        world.observe().await;
+        world.settle().await;
         judge(&world, &client);
         (world.observer.story(), answered)
     })
@@ -114,7 +114,7 @@ fn judge(world: &World<QueueGroup>, client: &Client) {
 #[ignore = "heavy: not yet shown on 500 seeds (its books are still under test)"]
 fn no_task_of_the_queue_is_lost_or_done_twice_on_any_seed() {
     let mean = on_every_seed(|seed| run(seed, None));
-    assert!(mean > 60, "nothing happened: {mean} commands a seed");
+    assert!(mean > 30, "nothing happened: {mean} commands a seed");
 }
 
 #[test]
