@@ -90,16 +90,35 @@ pub enum Mutant {
     ReadWithoutBarrier,
     /// What is deleted leaves no task for its data.
     DeleteWithoutOutbox,
+    /// A storage node says that it has an item, and writes it later.
+    AckBeforeDurable,
+    /// One copy of an object is enough.
+    WriteQuorumOne,
+    /// What a third party served is saved whatever became of the key.
+    SaveOverAnything,
+    /// An edge that did not learn what came of a commit deletes the data at once.
+    CleanupBeforeAbort,
 }
 
 impl Mutant {
-    const ALL: [Mutant; 2] = [Mutant::ReadWithoutBarrier, Mutant::DeleteWithoutOutbox];
+    const ALL: [Mutant; 6] = [
+        Mutant::ReadWithoutBarrier,
+        Mutant::DeleteWithoutOutbox,
+        Mutant::AckBeforeDurable,
+        Mutant::WriteQuorumOne,
+        Mutant::SaveOverAnything,
+        Mutant::CleanupBeforeAbort,
+    ];
 
     /// Its name in the environment.
     pub fn name(self) -> &'static str {
         match self {
             Mutant::ReadWithoutBarrier => "read-without-barrier",
             Mutant::DeleteWithoutOutbox => "delete-without-outbox",
+            Mutant::AckBeforeDurable => "ack-before-durable",
+            Mutant::WriteQuorumOne => "write-quorum-one",
+            Mutant::SaveOverAnything => "save-over-anything",
+            Mutant::CleanupBeforeAbort => "cleanup-before-abort",
         }
     }
 }

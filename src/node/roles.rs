@@ -39,6 +39,7 @@ use crate::http::queue::{QueueEnv, WorkerHandle};
 use crate::http::{self, Handler, admin, s3};
 use crate::metrics;
 use crate::objects::{Env, rebalance};
+use crate::points;
 use crate::replica::actor::{Home, ReplicaActor, Slot};
 use crate::replica::backup::{Take, take_from};
 use crate::replica::images::ImagePlane;
@@ -176,6 +177,13 @@ fn storage_role(parts: &Parts) -> anyhow::Result<ChildSpec> {
     Ok(parts.role(Service::Storage, Strategy::OneForOne, children))
 }
 
+/// Those of the program; a test may ask for shorter logs.
+fn replica_settings() -> Settings {
+    let usual = Settings::default();
+    let (sync_every, keep) = points::log_lengths().unwrap_or((usual.sync_every, usual.keep));
+    Settings { sync_every, keep, ..usual }
+}
+
 /// Where the replica of one service lives, and where it is found.
 fn home<M: Machine>(
     service: Service,
@@ -190,7 +198,7 @@ fn home<M: Machine>(
         open: Box::new(open),
         slot: slot.clone(),
         images,
-        settings: Settings::default(),
+        settings: replica_settings(),
         service,
         expect: parts.wanted.get(&service).copied().unwrap_or(1),
         may_found: parts.founding.asked_for(service),

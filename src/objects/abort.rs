@@ -15,9 +15,10 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::actors::metadata::command::{AbortAnswer, Applied, Command};
-use crate::cluster::Scope;
-use crate::points::{self, Point};
-use crate::types::{DataId, now_ms};
+use crate::actors::storage_node::message as storage;
+use crate::cluster::{Scope, To};
+use crate::points::{self, Mutant, Point};
+use crate::types::{DataId, Service, now_ms};
 
 use super::Env;
 use super::metadata::{self, ApplyError};
@@ -76,6 +77,9 @@ fn begin(env: &Env, scope: &Scope, data_id: DataId) -> oneshot::Receiver<Option<
 /// Sends the abort until metadata answers (ABORT-2); `None` = given up, left to the orphan check.
 async fn settle(env: &Env, scope: &Scope, data_id: DataId) -> Option<AbortAnswer> {
     points::at(Point::Aborting);
+    if points::breaks(Mutant::CleanupBeforeAbort) {
+        clean_up(env, scope, data_id).await;
+    }
     let give_up = Instant::now() + env.settings.abort_limit;
     let mut pause = Duration::from_millis(100);
     loop {
@@ -98,5 +102,16 @@ async fn settle(env: &Env, scope: &Scope, data_id: DataId) -> Option<AbortAnswer
             Err(_) => tokio::time::sleep(pause).await,
         }
         pause = (pause * 2).min(MAX_PAUSE);
+    }
+}
+
+/// What only the mutant does: deletes the data from every storage node, whatever became of the commit.
+async fn clean_up(env: &Env, scope: &Scope, data_id: DataId) {
+    let scope = scope.detached(env.settings.node_timeout);
+    let nodes =
+        env.cluster.members().into_iter().filter(|m| m.services.contains(&Service::Storage));
+    for node in nodes {
+        let request = storage::Message::Delete { data_ids: vec![data_id] };
+        let _ = env.cluster.call(&scope, To::Instance(&node.instance), request).await;
     }
 }

@@ -10,6 +10,7 @@
 //!   N): what came earlier would have too few copies for ever.
 
 use crate::config::Quorum;
+use crate::points::{self, Mutant};
 use crate::types::{DataId, InstanceId};
 
 /// Where data go, and how many copies make them safe.
@@ -38,7 +39,10 @@ pub fn plan(members: &[InstanceId], replicas: usize, rule: Quorum, data_id: Data
         targets.sort_by_cached_key(|instance| std::cmp::Reverse(weight(data_id, instance)));
         targets.truncate(replicas.max(1));
     }
-    let quorum = quorum(rule, targets.len());
+    let quorum = match points::breaks(Mutant::WriteQuorumOne) {
+        false => quorum(rule, targets.len()),
+        true => 1,
+    };
     Plan { targets, quorum }
 }
 

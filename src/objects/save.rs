@@ -19,6 +19,7 @@ use crate::actors::metadata::query::{BucketInfo, Found, ObjectInfo, Query, Query
 use crate::actors::queue_worker::task::SaveExpect;
 use crate::actors::third_party::message as outside;
 use crate::cluster::{Scope, To};
+use crate::points::{self, Mutant};
 
 use super::Env;
 use super::body::{Expect, ExpectedChecksum, Upload};
@@ -162,6 +163,9 @@ impl Job {
             object.head = row.head;
             object.tags = row.tags;
             object.storage_class = row.storage_class;
+        }
+        if points::breaks(Mutant::SaveOverAnything) {
+            precondition = Precondition::Always;
         }
         PutRequest {
             bucket: self.bucket.name,

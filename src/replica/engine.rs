@@ -10,7 +10,7 @@ use openraft::ServerState;
 
 use super::log::LogStore;
 use super::reads::{LIMIT, ReadError};
-use super::types::{Membership, Peer, Raft, ReplicaId};
+use super::types::{LeaderId, Membership, Peer, Raft, ReplicaId};
 
 /// A leader that has not heard a majority for so long refuses commands.
 const QUORUM_SILENCE: u64 = 1000;
@@ -99,10 +99,10 @@ impl Engine {
         if self.stands_aside() {
             return Err(ReadError::Unavailable);
         }
-        let term = self.raft.metrics().borrow().current_term;
+        let leader = *self.raft.metrics().borrow().vote.leader_id();
         let asked = tokio::time::timeout(LIMIT, self.raft.get_read_log_id()).await;
         match asked {
-            Ok(Ok((index, _))) => Ok(self.life.at_least(index.map_or(0, |id| id.index), term)),
+            Ok(Ok((index, _))) => Ok(self.life.at_least(index.map_or(0, |id| id.index), leader)),
             _ => Err(ReadError::Unavailable),
         }
     }
@@ -196,17 +196,17 @@ impl Alone {
 /// before the crash. In that term all that its log held counts.
 #[derive(Clone, Copy)]
 pub struct Life {
-    term: u64,
+    leader: Option<LeaderId>,
     last: u64,
 }
 
 impl Life {
     /// Of this log, as it is before openraft opens it.
     pub async fn begin(log: &LogStore) -> Result<Life, String> {
-        log.end().await.map(|(term, last)| Life { term, last })
+        log.end().await.map(|(leader, last)| Life { leader, last })
     }
 
-    fn at_least(self, index: u64, term: u64) -> u64 {
-        if term == self.term { index.max(self.last) } else { index }
+    fn at_least(self, index: u64, leader: LeaderId) -> u64 {
+        if self.leader == Some(leader) { index.max(self.last) } else { index }
     }
 }

@@ -40,12 +40,11 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        let (sync_every, keep) = points::log_lengths().unwrap_or((5000, 2000));
         Settings {
             heartbeat: Duration::from_millis(150),
             election: (Duration::from_millis(500), Duration::from_millis(900)),
-            sync_every,
-            keep,
+            sync_every: 5000,
+            keep: 2000,
         }
     }
 }

@@ -28,7 +28,7 @@ use serde::de::DeserializeOwned;
 use super::chance::random_u128;
 use super::machine::Exec;
 use super::synced::Synced;
-use super::types::{Entry, LogId, Peer, ReplicaId, StorageError, Types, Vote};
+use super::types::{Entry, LeaderId, LogId, Peer, ReplicaId, StorageError, Types, Vote};
 use crate::points::{self, Point};
 
 /// How many bytes of entries one read gives at most: they become one message.
@@ -184,15 +184,15 @@ impl LogStore {
         *self.file.group()
     }
 
-    /// The term of the vote and the index of the last entry that are on disk.
+    /// For whom this replica voted last, and the index of the last entry, as they are on disk.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub async fn end(&self) -> Result<(u64, u64), String> {
+    pub async fn end(&self) -> Result<(Option<LeaderId>, u64), String> {
         let file = self.file.clone();
-        let end = move || -> Result<(u64, u64), LogError> {
-            let term = file.head::<Vote>("vote")?.map_or(0, |vote| vote.leader_id().term);
-            Ok((term, file.state()?.last_log_id.map_or(0, |id| id.index)))
+        let end = move || -> Result<(Option<LeaderId>, u64), LogError> {
+            let leader = file.head::<Vote>("vote")?.map(|vote| *vote.leader_id());
+            Ok((leader, file.state()?.last_log_id.map_or(0, |id| id.index)))
         };
         self.exec.run(end).await.map_err(|e| e.to_string())
     }

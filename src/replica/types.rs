@@ -76,6 +76,9 @@ pub type Raft = openraft::Raft<Types>;
 pub type Entry = openraft::Entry<Types>;
 /// Term, leader and index of an entry.
 pub type LogId = openraft::LogId<ReplicaId>;
+/// Who leads, and in which term: ordered by the term, then by the replica. There may be several of one
+/// term, of which the greatest counts.
+pub type LeaderId = openraft::LeaderId<ReplicaId>;
 /// Term and candidate.
 pub type Vote = openraft::Vote<ReplicaId>;
 /// Who votes, who learns, and the entry that says so.

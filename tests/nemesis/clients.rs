@@ -114,16 +114,33 @@ impl Client {
 
     /// Asks until it is to stop.
     pub async fn run(mut self) {
-        while !self.record.stop.load(Ordering::Relaxed) {
+        while !self.stops().await {
             self.step().await;
-            let pause = self.dice.random_range(PAUSE);
-            tokio::time::sleep(Duration::from_millis(pause)).await;
         }
     }
 
-    async fn step(&mut self) {
+    /// Only overwrites, until it is to stop.
+    pub async fn write(mut self) {
+        while !self.stops().await {
+            let (bucket, key) = self.any_key();
+            self.put(bucket, &key, When::Always, None).await;
+        }
+    }
+
+    /// A pause; then whether it is to stop.
+    async fn stops(&mut self) -> bool {
+        let pause = self.dice.random_range(PAUSE);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        self.record.stop.load(Ordering::Relaxed)
+    }
+
+    fn any_key(&mut self) -> (&'static str, String) {
         let bucket = BUCKETS[self.dice.random_range(0..BUCKETS.len())];
-        let key = format!("k{:02}", self.dice.random_range(0..KEYS));
+        (bucket, format!("k{:02}", self.dice.random_range(0..KEYS)))
+    }
+
+    async fn step(&mut self) {
+        let (bucket, key) = self.any_key();
         match self.dice.random_range(0..100) {
             0..26 => self.put(bucket, &key, When::Always, None).await,
             26..34 => self.create(bucket, &key).await,

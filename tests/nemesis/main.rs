@@ -13,6 +13,7 @@ mod alarms;
 #[path = "../linear/checker.rs"]
 mod checker;
 mod checks;
+#[allow(dead_code, reason = "tests/points has clients that only write")]
 mod clients;
 mod cluster;
 mod cuts;

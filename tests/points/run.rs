@@ -34,7 +34,6 @@ const MISSED: usize = 400;
 const FILLER: usize = 700 << 10;
 
 #[test]
-#[ignore = "heavy: two minutes; not yet run on a quiet machine in release"]
 fn wherever_a_process_dies_nothing_acknowledged_is_lost_and_nothing_is_left_over() {
     let only = std::env::var("MOCKS3TEST_SCENE").ok();
     let named = |scene: &&Scene| match &only {

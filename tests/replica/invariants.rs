@@ -1,10 +1,13 @@
 //! What must hold at every step.
+//!
+//! What Raft calls a term is here a [`LeaderId`]: openraft orders leaders by term and then by replica,
+//! and a voter may go on to a greater one of the same term. All that is said of terms is said of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
-use mocks3::replica::types::{Entry, ReplicaId};
+use mocks3::replica::types::{Entry, LeaderId, ReplicaId, Vote};
 
 #[derive(Default)]
 struct Seen {
@@ -14,12 +17,14 @@ struct Seen {
     digests: BTreeMap<u64, [u8; 16]>,
     /// How far each node has applied.
     nodes: BTreeMap<usize, u64>,
-    /// Who led in which term.
-    leaders: BTreeMap<u64, ReplicaId>,
+    /// How each replica voted last.
+    votes: BTreeMap<ReplicaId, Vote>,
+    /// Who has led.
+    leaders: BTreeSet<LeaderId>,
     /// Index and term of an entry to its content and the term before it.
-    entries: BTreeMap<(u64, u64), (String, Option<u64>)>,
+    entries: BTreeMap<(u64, LeaderId), (String, Option<LeaderId>)>,
     /// Index to term of what was applied anywhere, and the term in which that was first seen.
-    committed: BTreeMap<u64, (u64, u64)>,
+    committed: BTreeMap<u64, (LeaderId, LeaderId)>,
     /// What happened, in order: the same for the same seed.
     log: Vec<String>,
     /// What should not have happened.
@@ -95,12 +100,20 @@ impl Observer {
         seen.expect(first == digest, || format!("the state of node {node} at {index} differs"));
     }
 
-    /// Election safety: at most one leader a term.
-    pub fn leads(&self, id: ReplicaId, term: u64) {
+    /// Election safety: a vote is never taken back, by no crash; so no two majorities voted for one
+    /// term, and whoever leads does so in a term of its own.
+    pub fn voted(&self, id: ReplicaId, vote: Vote, leads: bool) {
         let mut seen = self.seen();
-        match seen.leaders.insert(term, id) {
-            None => seen.log.push(format!("{id} leads in term {term}")),
-            Some(other) => seen.expect(other == id, || format!("two leaders in term {term}")),
+        let last = seen.votes.insert(id, vote);
+        let kept = last.is_none_or(|last| vote >= last);
+        seen.expect(kept, || format!("{id} voted {last:?}, and then {vote}"));
+        if leads {
+            let leader = *vote.leader_id();
+            let own = leader.voted_for() == Some(id) && vote.is_committed();
+            seen.expect(own, || format!("{id} leads by the vote {vote}"));
+            if seen.leaders.insert(leader) {
+                seen.log.push(format!("{id} leads in term {}", leader.term));
+            }
         }
     }
 
@@ -110,29 +123,29 @@ impl Observer {
         let mut before = None;
         for entry in entries {
             let id = entry.log_id;
-            let key = (id.index, id.leader_id.term);
+            let key = (id.index, id.leader_id);
             let content = format!("{:?}", entry.payload);
             let row = seen.entries.entry(key).or_insert((content.clone(), before));
             row.1 = row.1.or(before);
             let (same, past) = (row.0 == content, row.1);
             seen.expect(same, || format!("two entries at {id}"));
             seen.expect(before.is_none() || past == before, || format!("two pasts of {id}"));
-            before = Some(id.leader_id.term);
+            before = Some(id.leader_id);
         }
     }
 
     /// A node in `term` has applied the entry at this index and of this term.
-    pub fn committed(&self, index: u64, of_term: u64, term: u64) {
+    pub fn committed(&self, index: u64, of_term: LeaderId, term: LeaderId) {
         let mut seen = self.seen();
         let row = *seen.committed.entry(index).or_insert((of_term, term));
         seen.expect(row.0 == of_term, || format!("two committed entries at {index}"));
     }
 
     /// Leader completeness: a leader's log holds all that was committed in earlier terms.
-    pub fn leader_has(&self, term: u64, purged: u64, log: &[Entry]) {
+    pub fn leader_has(&self, term: LeaderId, purged: u64, log: &[Entry]) {
         let mut seen = self.seen();
-        let has: BTreeMap<u64, u64> =
-            log.iter().map(|e| (e.log_id.index, e.log_id.leader_id.term)).collect();
+        let has: BTreeMap<u64, LeaderId> =
+            log.iter().map(|e| (e.log_id.index, e.log_id.leader_id)).collect();
         let earlier =
             seen.committed.range(purged + 1..).filter(|(_, (_, in_term))| *in_term < term);
         let lacks = earlier.filter(|(index, (of_term, _))| has.get(index) != Some(of_term));

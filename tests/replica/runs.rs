@@ -94,9 +94,9 @@ pub fn the_same_twice(seed: u64, run: impl Fn(u64) -> Run) {
     assert_eq!(first.len(), second.len());
 }
 
-/// Fails unless each mutant makes some run fail.
+/// Fails unless each mutant makes some run fail, with these words.
 pub fn all_are_caught<T: Copy + Debug + RefUnwindSafe>(
-    mutants: &[T],
+    mutants: &[(T, &str)],
     run: impl Fn(u64, T) -> Run + RefUnwindSafe,
 ) {
     let usual = std::panic::take_hook();
@@ -106,14 +106,15 @@ pub fn all_are_caught<T: Copy + Debug + RefUnwindSafe>(
         }
     }));
     SILENT.set(true); // they are to fail
-    let caught_at = |mutant: &T| {
+    let caught_at = |mutant: T, words: &str| {
         (0..2000).find_map(|seed| {
-            let why = catch_unwind(|| run(seed, *mutant)).err()?;
-            let why = why.downcast_ref::<String>().cloned().unwrap_or_default();
+            let why = catch_unwind(|| run(seed, mutant)).err()?;
+            let why = why.downcast_ref::<String>().filter(|why| why.contains(words))?;
             Some((seed, why.chars().take(300).collect::<String>()))
         })
     };
-    let caught: Vec<_> = mutants.iter().map(|mutant| (*mutant, caught_at(mutant))).collect();
+    let caught: Vec<_> =
+        mutants.iter().map(|(mutant, words)| (*mutant, caught_at(*mutant, words))).collect();
     SILENT.set(false);
     eprintln!("caught by seed: {caught:#?}");
     assert!(caught.iter().all(|(_, seed)| seed.is_some()), "{caught:?}");
@@ -134,6 +135,11 @@ fn one_seed_twice_is_the_same_run() {
 
 #[test]
 fn every_mutant_is_caught() {
-    let mutants = [Mutant::SyncLies, Mutant::ReadsAnywhere, Mutant::MarkApart, Mutant::NewKeys];
+    let mutants = [
+        (Mutant::SyncLies, "voted"), // and the vote is gone
+        (Mutant::ReadsAnywhere, "is not linearizable"),
+        (Mutant::MarkApart, "another one"),
+        (Mutant::NewKeys, "is not linearizable"),
+    ];
     all_are_caught(&mutants, |seed, mutant| run(seed, Some(mutant)));
 }

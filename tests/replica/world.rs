@@ -254,6 +254,14 @@ impl<S: Subject> World<S> {
         }
     }
 
+    /// Starts again whoever gave up or was dead.
+    pub async fn supervise(&mut self) {
+        self.bury().await;
+        for n in 0..self.nodes.len() {
+            self.start(n).await;
+        }
+    }
+
     fn leader(&self) -> Option<usize> {
         let leads = |n: &Node<S>| n.life.as_ref().is_some_and(|l| l.replica.status().leads);
         self.nodes.iter().position(leads)
@@ -267,10 +275,7 @@ impl<S: Subject> World<S> {
         let begun = tokio::time::Instant::now();
         let mut passed = false;
         loop {
-            self.bury().await;
-            for n in 0..self.nodes.len() {
-                self.start(n).await;
-            }
+            self.supervise().await;
             self.take_in();
             passed = passed || passes().await;
             let applied: Vec<u64> =
@@ -301,7 +306,8 @@ impl<S: Subject> World<S> {
         (0..self.nodes.len()).map(|n| self.life(n)).collect()
     }
 
-    fn stands(&self) -> String {
+    /// How each node stands.
+    pub fn stands(&self) -> String {
         let metrics = |n| self.life(n).replica.raft().metrics().borrow().to_string();
         (0..self.nodes.len()).map(|n| format!("node {n}: {}\n", metrics(n))).collect()
     }
@@ -314,16 +320,16 @@ impl<S: Subject> World<S> {
             let metrics = replica.raft().metrics().borrow().clone();
             let entries = log.clone().try_get_log_entries(0..u64::MAX).await.unwrap_or_default();
             self.observer.log(&entries);
-            if metrics.state == ServerState::Leader {
-                let term = metrics.vote.leader_id().term;
-                self.observer.leads(log.id(), term);
+            let (leads, term) = (metrics.state == ServerState::Leader, *metrics.vote.leader_id());
+            self.observer.voted(log.id(), metrics.vote, leads);
+            if leads {
                 let purged = metrics.purged.map_or(0, |id| id.index);
                 self.observer.leader_has(term, purged, &entries);
             }
             let applied = metrics.last_applied.map_or(0, |id| id.index);
             for entry in entries.iter().filter(|e| e.log_id.index <= applied) {
                 let id = entry.log_id;
-                self.observer.committed(id.index, id.leader_id.term, metrics.current_term);
+                self.observer.committed(id.index, id.leader_id, term);
             }
         }
         self.observer.check();

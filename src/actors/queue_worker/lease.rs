@@ -74,7 +74,8 @@ pub fn completed(task: Task, token: u64, now_ms: UnixMillis) -> Result<Task, Ref
     Ok(finished(task, TaskState::Completed, now_ms))
 }
 
-/// The holder reports failure.
+/// The holder reports failure. One that comes when the lease was taken back is answered like one that
+/// comes again: the task waits either way, and the loss was counted.
 pub fn failed(
     mut task: Task,
     token: u64,

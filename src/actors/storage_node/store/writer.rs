@@ -16,7 +16,7 @@ use super::record::{CHUNK, HEADER, Header, Kind, crc64};
 use super::report::Stored;
 use super::segment::Pin;
 use super::{Claim, Shared};
-use crate::points::{self, Point};
+use crate::points::{self, Mutant, Point};
 use crate::types::{DataId, now_ms};
 
 /// Chunks of at least this size are punched out of the segment when they are dead.
@@ -119,7 +119,10 @@ impl Writer {
             (Some(computed), Some(expected)) if computed != expected => {
                 Err(Error::Mismatch(self.data_id))
             }
-            (Some(md5), _) | (None, Some(md5)) => self.commit(md5),
+            (Some(md5), _) | (None, Some(md5)) => match points::breaks(Mutant::AckBeforeDurable) {
+                false => self.commit(md5),
+                true => Ok(self.commit_later(md5)),
+            },
             (None, None) => Err(Error::Mismatch(self.data_id)),
         }
     }
@@ -169,6 +172,17 @@ impl Writer {
         state.index.insert(self.data_id, Entry { attempt, seq, stored, extents, corrupt: false });
         self.committed = true;
         Ok(stored)
+    }
+
+    /// What only the mutant does.
+    fn commit_later(self, md5: [u8; 16]) -> Stored {
+        let crc64 = self.crc.finalize();
+        let told = Stored { len: self.len, md5, crc64, stored_at_ms: now_ms() };
+        std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(500));
+            self.commit(md5)
+        });
+        told
     }
 
     /// Refuses to go on after a write that failed.
