@@ -1,0 +1,13 @@
+//! Faults: what can be done to a node, how strong over time, until when, and what came of it.
+//!
+//! Decided in plain code ([`shape`], [`term`]); done by threads of their own, never by workers of the
+//! runtime: the service suffers by real contention, and a dead runtime ends nothing later than said.
+//!
+//! - `FAULT-1` every thread that hurts asks its [`term::Term`] itself, at least every 20 ms;
+//! - `FAULT-2` dropping an effect ends it and gives all back, also after a panic;
+//! - `FAULT-3` what was asked for, what was achieved and what could not be are three numbers
+//!   ([`effect::Progress`]); none is made of another.
+
+pub mod effect;
+pub mod shape;
+pub mod term;
