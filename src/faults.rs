@@ -8,6 +8,10 @@
 //! - `FAULT-3` what was asked for, what was achieved and what could not be are three numbers
 //!   ([`effect::Progress`]); none is made of another.
 
+pub mod budget;
 pub mod effect;
+pub mod instances;
 pub mod shape;
+pub mod span;
 pub mod term;
+pub mod unit;

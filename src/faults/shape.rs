@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 mod noise;
 
+pub use noise::hash_of;
+
 /// How an intensity goes over time. Times are seconds; `low` is the factor at the lowest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]

@@ -12,6 +12,13 @@ fn hash(seed: u64, stream: u64, at: u64) -> u64 {
     mix(mix(mix(seed) ^ stream) ^ at)
 }
 
+/// A number of 64 bits for some bytes.
+pub fn hash_of(seed: u64, bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(hash(seed, 5, bytes.len() as u64), |so_far, byte| hash(so_far, 6, u64::from(*byte)))
+}
+
 /// Uniform from 0 to 1, never 0.
 fn uniform(seed: u64, stream: u64, at: u64) -> f64 {
     ((hash(seed, stream, at) >> 11) as f64 + 1.0) / (1_u64 << 53) as f64

@@ -9,9 +9,16 @@ fn shapes() -> impl Strategy<Value = Shape> {
         Just(Shape::Step {}),
         (time(), part()).prop_map(|(over, low)| Shape::Ramp { over, low }),
         (time(), part()).prop_map(|(period, low)| Shape::Sine { period, low }),
-        (time(), part(), part()).prop_map(|(period, duty, low)| Shape::Square { period, duty, low }),
-        (1e-6..20.0, time(), part())
-            .prop_map(|(per_second, length, low)| Shape::Burst { per_second, length, low }),
+        (time(), part(), part()).prop_map(|(period, duty, low)| Shape::Square {
+            period,
+            duty,
+            low
+        }),
+        (1e-6..20.0, time(), part()).prop_map(|(per_second, length, low)| Shape::Burst {
+            per_second,
+            length,
+            low
+        }),
         (time(), part()).prop_map(|(period, low)| Shape::Sawtooth { period, low }),
         (time(), part()).prop_map(|(pace, low)| Shape::RandomWalk { pace, low }),
         (time(), time()).prop_map(|(on, off)| Shape::Flapping { on, off }),
@@ -80,7 +87,10 @@ fn each_shape_goes_as_its_name_says() {
         (Shape::Step {}, &[(0.0, 1.0), (1e6, 1.0)]),
         (Shape::Ramp { over: 10.0, low: 0.2 }, &[(0.0, 0.2), (5.0, 0.6), (10.0, 1.0), (99.0, 1.0)]),
         (Shape::Sine { period: 8.0, low: 0.0 }, &[(0.0, 0.5), (2.0, 1.0), (6.0, 0.0)]),
-        (Shape::Square { period: 4.0, duty: 0.25, low: 0.1 }, &[(0.9, 1.0), (1.1, 0.1), (4.5, 1.0)]),
+        (
+            Shape::Square { period: 4.0, duty: 0.25, low: 0.1 },
+            &[(0.9, 1.0), (1.1, 0.1), (4.5, 1.0)],
+        ),
         (Shape::Sawtooth { period: 4.0, low: 0.0 }, &[(0.0, 0.0), (3.0, 0.75), (4.0, 0.0)]),
         (
             Shape::Table { points: vec![(1.0, 0.2), (2.0, 0.4), (2.0, 0.8)] },
