@@ -11,6 +11,7 @@
 pub mod budget;
 pub mod effect;
 pub mod instances;
+pub mod kind;
 pub mod shape;
 pub mod span;
 pub mod term;
