@@ -1,10 +1,11 @@
-//! Conditions: whether a rule applies to one request, by nothing but what is known of the request, how
-//! many of the rule there were before, the time, and a seed.
+//! Conditions: whether a rule applies to one request, by nothing but what is known of the request,
+//! how many of the rule there were before, the time, and a seed.
 //!
 //! - `COND-1` the same conditions, facts, seed and factor give the same answer;
-//! - `COND-2` what is not known, or makes no sense, holds for nothing (save [`Operator::Absent`] of what
-//!   is not there): a rule that is broken does no harm;
-//! - `COND-3` what [`contradicts`] finds is met by no facts whatever; it does not find all there is.
+//! - `COND-2` what is not known, or makes no sense, holds for nothing (save [`Operator::Absent`] of
+//!   what is not there): a rule that is broken does no harm;
+//! - `COND-3` what [`contradicts`] finds is met by no facts whatever; it does not find all there
+//!   is.
 //!
 //! A rule counts the requests that are [eligible]; that number decides about probability and count
 //! (that are [chosen]), so that other traffic does not change which requests are hit:
@@ -85,10 +86,10 @@ pub struct Facts<'a> {
 ///   "operator": "matches", "value": "logs/*"}`;
 /// - `{"type": "ip", "operator": "in", "value": ["10.0.0.0/8", "::1"]}`;
 /// - `{"type": "count", "operator": "ge", "value": 100, "every": 10}`, either or both;
-/// - `{"type": "time", "from": "22:00", "to": "06:00"}` (UTC), or instants of RFC 3339, or as the original
-///   `{"type": "time", "operator": "gt" | "lt", "value": "2026-11-28T15:00:00Z"}`;
-/// - `{"type": "schedule", "start_time": .., "end_time": .., "days": ["mon"], "hours": ["8-17", 20],
-///   "timezone": "Europe/Berlin"}`.
+/// - `{"type": "time", "from": "22:00", "to": "06:00"}` (UTC), or instants of RFC 3339, or as the
+///   original `{"type": "time", "operator": "gt" | "lt", "value": "2026-11-28T15:00:00Z"}`;
+/// - `{"type": "schedule", "start_time": .., "end_time": .., "days": ["mon"],
+///   "hours": ["8-17", 20], "timezone": "Europe/Berlin"}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(into = "wire::Wire", try_from = "wire::Wire")]
 pub enum Condition {
@@ -141,7 +142,8 @@ impl Condition {
         }
     }
 
-    /// Whether it holds by what is known of the request and by the time; None: it is about the number.
+    /// Whether it holds by what is known of the request and by the time; None: it is about the
+    /// number.
     fn by_facts(&self, facts: &Facts<'_>) -> Option<bool> {
         Some(match self {
             Condition::Probability { .. } | Condition::Count(_) => return None,
@@ -182,9 +184,10 @@ pub fn eligible(list: &[Condition], facts: &Facts<'_>) -> bool {
     list.iter().all(|condition| condition.by_facts(facts).unwrap_or(true))
 }
 
-/// Whether the conditions hold that are about the request's number: count, and probability. The latter
-/// is drawn from the seed, the number and the place in the list, and multiplied by a factor from 0 to 1
-/// (of a [`super::shape::Shape`]). Rules that are to be independent need seeds of their own.
+/// Whether the conditions hold that are about the request's number: count, and probability. The
+/// latter is drawn from the seed, the number and the place in the list, and multiplied by a factor
+/// from 0 to 1 (of a [`super::shape::Shape`]). Rules that are to be independent need seeds of their
+/// own.
 pub fn chosen(list: &[Condition], facts: &Facts<'_>, seed: u64, factor: f64) -> bool {
     list.iter().enumerate().all(|(place, condition)| match condition {
         Condition::Probability { value } => {

@@ -1,5 +1,5 @@
-//! Addresses: one, or a network. An IPv4 address that is written within IPv6 (`::ffff:10.0.0.7`, as a
-//! socket of both kinds reports it) is the IPv4 address.
+//! Addresses: one, or a network. An IPv4 address that is written within IPv6 (`::ffff:10.0.0.7`, as
+//! a socket of both kinds reports it) is the IPv4 address.
 
 use std::net::IpAddr;
 
@@ -9,8 +9,8 @@ use super::operator::{Operand, Operator};
 use super::test::Test;
 use super::{Wrong, wrong};
 
-/// Whether a test holds for an address. `eq`, `ne` and `in` are about networks (an address is one of
-/// itself), others about the text.
+/// Whether a test holds for an address. `eq`, `ne` and `in` are about networks (an address is one
+/// of itself), others about the text.
 pub fn holds(test: &Test, ip: Option<IpAddr>) -> bool {
     let Some(ip) = ip.map(|ip| ip.to_canonical()) else { return test.holds(None, false) };
     let within = |all: &[IpNet]| all.iter().any(|network| network.contains(&ip));

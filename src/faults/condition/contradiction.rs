@@ -144,8 +144,8 @@ fn addresses(list: &[Condition]) -> bool {
     within.iter().any(|other| !meet(other) || other.iter().all(excluded))
 }
 
-/// Whether there is no time that meets all: by their instants, and, of each zone, by the minutes of the
-/// days of a week.
+/// Whether there is no time that meets all: by their instants, and, of each zone, by the minutes of
+/// the days of a week.
 fn times(list: &[Condition]) -> bool {
     let all: Vec<Read<'_>> = list
         .iter()

@@ -1,8 +1,8 @@
-//! Globs over keys, buckets and paths, as S3's policies have them: `*` is any run of characters, `/`
-//! among them, and `?` is any one. Nothing is escaped.
+//! Globs over keys, buckets and paths, as S3's policies have them: `*` is any run of characters,
+//! `/` among them, and `?` is any one. Nothing is escaped.
 //!
-//! - `GLOB-1` it takes at most as many steps as pattern times text: only the last `*` is gone back to,
-//!   since what an earlier one could take, the last one can take as well.
+//! - `GLOB-1` it takes at most as many steps as pattern times text: only the last `*` is gone back
+//!   to, since what an earlier one could take, the last one can take as well.
 
 /// Whether all of the text is of the pattern.
 pub fn glob(pattern: &str, text: &str) -> bool {

@@ -1,12 +1,13 @@
-//! When a rule applies: between two moments, on days of the week, in hours of the day, in a time zone.
+//! When a rule applies: between two moments, on days of the week, in hours of the day, in a time
+//! zone.
 //!
-//! - `SCHED-1` an instant has exactly one local time, so nothing here can be ambiguous: where clocks go
-//!   forward the hour that is left out never comes, where they go back it comes twice;
+//! - `SCHED-1` an instant has exactly one local time, so nothing here can be ambiguous: where
+//!   clocks go forward the hour that is left out never comes, where they go back it comes twice;
 //! - `SCHED-2` the zone's rules are those compiled in, whatever the machine has;
 //! - `SCHED-3` what cannot be read never holds.
 //!
-//! All that is given must hold. The day is that of the moment itself: of `22:00` to `06:00` on Fridays,
-//! the part after midnight is on Saturdays, and does not hold.
+//! All that is given must hold. The day is that of the moment itself: of `22:00` to `06:00` on
+//! Fridays, the part after midnight is on Saturdays, and does not hold.
 
 use std::sync::LazyLock;
 

@@ -43,8 +43,9 @@ impl Test {
         &self.value
     }
 
-    /// Whether it holds for a text. With `numbers`, a value that is a number is more or less than what
-    /// is a number, too; without, and of other values, more or less is by the bytes of the text.
+    /// Whether it holds for a text. With `numbers`, a value that is a number is more or less than
+    /// what is a number, too; without, and of other values, more or less is by the bytes of the
+    /// text.
     pub fn holds(&self, text: Option<&str>, numbers: bool) -> bool {
         let Some(text) = text else { return self.operator == Operator::Absent };
         match (self.operator, &self.value) {
@@ -133,8 +134,8 @@ fn compile(text: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(text).size_limit(REGEX_BYTES).build()
 }
 
-/// A regular expression that is compiled when it is first asked for; None: it is none. It follows from
-/// the value, so it makes no test another.
+/// A regular expression that is compiled when it is first asked for; None: it is none. It follows
+/// from the value, so it makes no test another.
 #[derive(Clone, Debug, Default)]
 struct Compiled(OnceLock<Option<Regex>>);
 

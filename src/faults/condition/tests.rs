@@ -115,7 +115,7 @@ fn what_the_original_wrote_is_read_with_all_of_its_fields() {
         json!({"type": "ip", "operator": "eq", "field": "remote_addr", "value": "10.0.0.0/8"}),
         json!({"type": "ip", "operator": "starts_with", "field": "", "value": "10."}),
         json!({"type": "count", "operator": "lte", "field": "", "value": 100}),
-        json!({"type": "time", "operator": "gt", "field": "", "value": "2026-01-01T00:00:00+02:00"}),
+        json!({"type": "time", "operator": "gt", "field": "", "value": "2026-01-01T00:00:00+02"}),
         json!({"type": "time", "operator": "lte", "field": "", "value": "2027-01-01T00:00:00Z"}),
     ];
     for json in rows {
@@ -219,8 +219,10 @@ fn conditions_that_cannot_hold_together_are_found() {
         |operator: &str, value: u64| json!({"type": "count", "operator": operator, "value": value});
     let ip =
         |operator: &str, value: &str| json!({"type": "ip", "operator": operator, "value": value});
-    let size = |operator: &str, value: u64| json!({"type": "header", "field": "Content-Length", "operator": operator, "value": value});
-    let tenant = |name: &str, operator: &str, value: serde_json::Value| json!({"type": "header", "field": name, "operator": operator, "value": value});
+    let header = |field: &str, operator: &str, value: serde_json::Value| {
+        let kind = "header";
+        json!({"type": kind, "field": field, "operator": operator, "value": value})
+    };
     let (from, to) = ("2026-11-28T15:00:00Z", "2026-11-28T14:00:00Z");
     let rows = [
         json!([{"type": "method", "value": "GET"}, {"type": "method", "value": "PUT"}]),
@@ -231,8 +233,8 @@ fn conditions_that_cannot_hold_together_are_found() {
         json!([key("not_contains", "/"), key("prefix", "a/")]),
         json!([key("ge", "b"), key("lt", "b")]),
         json!([{"type": "key", "operator": "in", "value": ["a", "b"]}, key("regex", "[c-f]")]),
-        json!([size("gt", 900), size("lt", 90)]),
-        json!([tenant("X-A", "absent", json!(null)), tenant("x-a", "ne", json!("b"))]),
+        json!([header("size", "gt", json!(900)), header("size", "lt", json!(90))]),
+        json!([header("X-A", "absent", json!(null)), header("x-a", "ne", json!("b"))]),
         json!([count("lt", 5), count("ge", 5)]),
         json!([count("gt", 5), count("lt", 6)]),
         json!([count("eq", 5), {"type": "count", "every": 5}]),

@@ -1,6 +1,6 @@
-//! Conditions as they are written: `{type, operator, field, value}` as the original had them, with more
-//! fields for some types. Where the original looked at no operator or no field, none is asked for, and
-//! what is there is let be.
+//! Conditions as they are written: `{type, operator, field, value}` as the original had them, with
+//! more fields for some types. Where the original looked at no operator or no field, none is asked
+//! for, and what is there is let be.
 
 use serde::{Deserialize, Serialize};
 
