@@ -47,10 +47,12 @@ impl Test {
     /// what is a number, too; without, and of other values, more or less is by the bytes of the
     /// text.
     pub fn holds(&self, text: Option<&str>, numbers: bool) -> bool {
-        let Some(text) = text else { return self.operator == Operator::Absent };
+        if self.operator.is_presence() {
+            let wanted = self.operator == Operator::Exists;
+            return self.value.is_none() && text.is_some() == wanted;
+        }
+        let Some(text) = text else { return false };
         match (self.operator, &self.value) {
-            (Operator::Absent, _) => false,
-            (Operator::Exists, _) => true,
             (Operator::In, value) => value.all().iter().any(|value| value.text() == text),
             (operator, Operand::One(value)) => self.compare(operator, text, value, numbers),
             _ => false, // TEST-2
@@ -224,8 +226,9 @@ mod tests {
             assert_eq!(found.unwrap_err().0, field, "{test:?}");
             assert!(operator == Operator::Matches || !test.holds(Some("x"), true), "{test:?}");
         }
-        let value = Test::new(Operator::Absent, "x").check(|_| true);
-        assert_eq!(value.unwrap_err().0, "value");
+        let absent = Test::new(Operator::Absent, "x");
+        assert_eq!(absent.check(|_| true).unwrap_err().0, "value");
+        assert!(!absent.holds(None, true));
     }
 
     #[test]

@@ -58,6 +58,7 @@ fn each_type_holds_for_what_it_says() {
         (json!({"type": "ip", "operator": "in", "value": ["::1", "10.0.0.0/8"]}), true),
         (json!({"type": "ip", "value": "10.9.9.9/8"}), true), // its host bits do not count
         (json!({"type": "ip", "value": "::ffff:10.0.0.0/104"}), true),
+        (json!({"type": "ip", "value": "::ffff:10.1.2.3/128"}), true),
         (json!({"type": "ip", "value": "::/0"}), false),
         (json!({"type": "ip", "operator": "ne", "value": "10.0.0.0/8"}), false),
         (json!({"type": "ip", "operator": "ne", "value": "11.0.0.0/8"}), true),
@@ -117,6 +118,7 @@ fn what_the_original_wrote_is_read_with_all_of_its_fields() {
         json!({"type": "count", "operator": "lte", "field": "", "value": 100}),
         json!({"type": "time", "operator": "gt", "field": "", "value": "2026-01-01T00:00:00+02"}),
         json!({"type": "time", "operator": "lte", "field": "", "value": "2027-01-01T00:00:00Z"}),
+        json!({"type": "time", "operator": "gte", "field": "", "value": "2026-01-01T00:00:00Z"}),
     ];
     for json in rows {
         let condition = parse(json.clone());
@@ -178,6 +180,9 @@ fn what_makes_no_sense_is_refused_with_its_field_and_does_no_harm() {
         (json!({"type": "ip", "operator": "ne", "value": "localhost"}), "value"),
         (json!({"type": "ip", "operator": "ge", "value": "10.0.0.1"}), "operator"),
         (json!({"type": "ip"}), "value"),
+        (json!({"type": "ip", "operator": "ne"}), "value"),
+        (json!({"type": "ip", "operator": "exists", "value": "10.1.2.3"}), "value"),
+        (json!({"type": "key", "operator": "exists", "value": "2026/cat.jpg"}), "value"),
         (json!({"type": "count"}), "value"),
         (json!({"type": "count", "every": 0}), "every"),
         (json!({"type": "count", "operator": "ne", "value": -1}), "value"),
@@ -243,6 +248,7 @@ fn conditions_that_cannot_hold_together_are_found() {
         json!([ip("eq", "10.1.0.0/16"), ip("ne", "10.0.0.0/8")]),
         json!([ip("ne", "10.0.0.0/8"), ip("eq", "10.1.0.0/16")]),
         json!([{"type": "time", "from": from}, {"type": "time", "to": to}]),
+        json!([{"type": "time", "from": from}, {"type": "time", "to": from}]),
         json!([{"type": "time", "from": "08:00", "to": "09:00"},
             {"type": "time", "from": "22:00", "to": "06:00"}]),
         json!([{"type": "schedule", "days": ["mon"]}, {"type": "schedule", "days": ["tue"]}]),
@@ -272,6 +278,13 @@ fn conditions_that_can_hold_together_are_let_be() {
             {"type": "count", "operator": "lt", "value": 7}, {"type": "count", "every": 7}]),
         json!([{"type": "ip", "value": "10.0.0.0/8"}, {"type": "ip", "value": "10.1.0.0/16"},
             {"type": "ip", "operator": "ne", "value": "10.1.1.0/24"}]),
+        json!([{"type": "ip", "value": ["10.0.0.0/8", "11.0.0.0/8"]},
+            {"type": "ip", "operator": "ne", "value": "10.0.0.0/8"}]),
+        json!([{"type": "key", "operator": "ge", "value": "b"},
+            {"type": "key", "operator": "le", "value": "b"}]),
+        // 1000 is more than 900, and as text before 1a
+        json!([{"type": "header", "field": "A", "operator": "gt", "value": 900},
+            {"type": "header", "field": "A", "operator": "lt", "value": "1a"}]),
         json!([{"type": "time", "from": "22:00", "to": "06:00"},
             {"type": "schedule", "hours": [5], "timezone": "UTC"}]),
         // 08:00 in Auckland is another time than in New York

@@ -79,6 +79,7 @@ fn windows_begin_with_their_first_moment_and_end_before_their_last() {
         ),
         (json!({"type": "schedule", "hours": ["22-5"]}), "2026-11-28T05:59:00Z", true),
         (json!({"type": "schedule", "hours": ["22-5"]}), "2026-11-28T06:00:00Z", false),
+        (json!({"type": "schedule", "hours": ["22-5"]}), "2026-11-28T22:00:00Z", true),
         (json!({"type": "schedule", "hours": ["8-17"]}), "2026-11-28T17:59:00Z", true),
         (json!({"type": "schedule", "days": [6]}), "2026-11-28T12:00:00Z", true),
         (json!({"type": "schedule", "days": [0]}), "2026-11-29T12:00:00Z", true),
@@ -99,6 +100,8 @@ const CHANGES: [(&str, &str, i64, i64); 2] = [
 ];
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
     #[test]
     fn all_through_those_weeks_it_agrees_with_counting_on_the_fingers(
         week in 0..2_usize,
