@@ -9,6 +9,7 @@
 //!   ([`effect::Progress`]); none is made of another.
 
 pub mod budget;
+pub mod condition;
 pub mod effect;
 pub mod instances;
 pub mod kind;
