@@ -8,6 +8,7 @@
 //! - `FAULT-3` what was asked for, what was achieved and what could not be are three numbers
 //!   ([`effect::Progress`]); none is made of another.
 
+pub mod cpu_spike;
 pub mod effect;
 pub mod shape;
 pub mod term;
