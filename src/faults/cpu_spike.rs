@@ -1,13 +1,13 @@
-//! The CPU fault: keeps the process at so many cores, its own service included, by threads that burn
-//! what is missing.
+//! The CPU fault: keeps the process at so many cores, its own service included, by threads that
+//! burn what is missing.
 //!
-//! All CPU faults of a process share one [ledger]: their curves are summed, and the total is held at
-//! the sum. Each fault brings threads of its own (`fault-cpu-0` ...), as crowded and as nice as it
-//! says; each thread asks the term of its fault itself. The method and its constants: measured,
+//! All CPU faults of a process share one [ledger]: their curves are summed, and the total is held
+//! at the sum. Each fault brings threads of its own (`fault-cpu-0` ...), as crowded and as nice as
+//! it says; each thread asks the term of its fault itself. The method and its constants: measured,
 //! fault-fidelity, sections 1 to 3.
 //!
-//! - `CPU-1` a fault is dropped from the sum, and its threads leave, within a slot (7 ms) of its end,
-//!   though nobody calls anything;
+//! - `CPU-1` a fault is dropped from the sum, and its threads leave, within a slot (7 ms) of its
+//!   end, though nobody calls anything;
 //! - `CPU-2` what is asked for is what counts for it + the shortfall - the excess (what the service
 //!   used beyond it) + what is owed, which is at most 50 ms for each core;
 //! - `CPU-3` a thread is never less nice than who started the fault.
@@ -40,10 +40,11 @@ pub const CROWD: u32 = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// The most that the curve may ask for, in cores: above 0, up to all that the process may run on.
+    /// The most that the curve may ask for, in cores: above 0, up to all that the process may run
+    /// on.
     pub cores: f64,
-    /// How many threads burn for each core or part of it, 1 to [`CROWD`]: the total is the same, but
-    /// the service stands in a longer line.
+    /// How many threads burn for each core or part of it, 1 to [`CROWD`]: the total is the same,
+    /// but the service stands in a longer line.
     #[serde(default = "one")]
     pub crowd: u32,
     /// How nice the threads are, 0 to 19; 19 uses the CPU, but hardly hurts.
@@ -141,10 +142,8 @@ impl CpuSpike {
 fn spawn(fault: &Arc<Fault>, name: u32, index: u32) -> Result<JoinHandle<()>, Refusal> {
     let fault = Arc::clone(fault);
     let thread = std::thread::Builder::new().name(format!("fault-cpu-{name}"));
-    let failed = |e: std::io::Error| Refusal::System {
-        what: "start a burner thread",
-        why: e.to_string(),
-    };
+    let failed =
+        |e: std::io::Error| Refusal::System { what: "start a burner thread", why: e.to_string() };
     thread.spawn(move || fault.burn(index)).map_err(failed)
 }
 

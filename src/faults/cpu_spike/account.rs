@@ -1,7 +1,9 @@
 //! The account of one fault in the [books](super::books): what its curve asked for, what of the CPU
 //! time of the process counts for it, and what is given up. Numbers only; all times are seconds.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::faults::effect::Curve;
@@ -41,8 +43,8 @@ impl<const N: usize> Window<N> {
         }
     }
 
-    /// How much the sums grew in the last window, each second; and how long it was, which is shorter
-    /// at first and longer if nobody noted anything. None: it has no length yet.
+    /// How much the sums grew in the last window, each second; and how long it was, which is
+    /// shorter at first and longer if nobody noted anything. None: it has no length yet.
     pub fn rates(&self, at: f64, sums: [f64; N]) -> Option<(f64, [f64; N])> {
         let (from, old) = self.0.front()?;
         let length = at - from;
@@ -75,6 +77,7 @@ pub struct Account {
     /// When a window was first within 2 points of a core of what was asked for.
     pub settled: Option<f64>,
     curve: Curve,
+    broken: Cell<bool>,
     begun: f64,
     forgiven: f64,
     window: Window<3>,
@@ -96,20 +99,34 @@ impl Account {
             onset: None,
             settled: None,
             curve,
+            broken: Cell::new(false),
             begun: at,
             forgiven: 0.0,
             window: Window::new(at, [0.0; 3]),
         }
     }
 
-    /// What the curve asks for at a time, in cores.
+    /// Whether its curve panicked once: it asks for nothing since.
+    pub fn broken(&self) -> bool {
+        self.broken.get()
+    }
+
+    /// What the curve asks for at a time, in cores. A panic of a curve stays here, since it would
+    /// take the threads of all other faults along.
     pub fn asks(&self, at: f64) -> f64 {
+        if self.broken() {
+            return 0.0;
+        }
         let elapsed = Duration::try_from_secs_f64(at - self.begun).unwrap_or_default();
-        let cores = (self.curve)(elapsed);
+        let Ok(cores) = catch_unwind(AssertUnwindSafe(|| (self.curve)(elapsed))) else {
+            self.broken.set(true);
+            return 0.0;
+        };
         if cores.is_nan() { 0.0 } else { cores.clamp(0.0, HUGE) }
     }
 
-    /// What is asked for between two times and how much of it is under the ceiling, in core seconds.
+    /// What is asked for between two times and how much of it is under the ceiling, in core
+    /// seconds.
     pub fn sums(&self, from: f64, to: f64) -> (f64, f64) {
         let length = (to - from).max(0.0);
         let pieces = (length / PIECE).ceil().clamp(1.0, PIECES);

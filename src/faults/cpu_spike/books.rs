@@ -1,12 +1,12 @@
 //! The books of all CPU faults of a process, as plain numbers: what is owed, who burns how much in
 //! the next slot, and what is forgiven. A ledger, not a PI loop: what the service uses by itself
-//! counts, and is made up for in the next slot. No clock, no thread: who steps them reads the clocks
-//! and burns.
+//! counts, and is made up for in the next slot. No clock, no thread: who steps them reads the
+//! clocks and burns.
 //!
 //! - `BOOKS-1` a burn is never negative, never longer than what is left of the slot, and a slot is
 //!   never longer than [`SLOT`];
-//! - `BOOKS-2` the sum of the targets is held by the whole process: what is owed is asked + excess -
-//!   effective - shortfall, of each fault and of all, to the last;
+//! - `BOOKS-2` the process as a whole is held at the sum of the targets, and of each fault what is
+//!   owed is what was asked for, less what is effective and the shortfall, plus the excess;
 //! - `BOOKS-3` no more is owed than [`WINDUP`] a core, either way: what is beyond is forgiven and
 //!   counted as shortfall or excess, so that a hole is never paid back as a burst;
 //! - `BOOKS-4` a fault that is over takes its debt with it.
@@ -110,6 +110,11 @@ impl Books {
     /// Forgets a fault.
     pub fn remove(&mut self, id: u64) {
         self.accounts.retain(|a| a.id != id);
+    }
+
+    /// Whether the curve of a fault panicked: it asks for nothing since.
+    pub fn broken(&self, id: u64) -> bool {
+        self.accounts.iter().any(|a| a.id == id && a.broken())
     }
 
     /// How many threads there are for those that are not over.

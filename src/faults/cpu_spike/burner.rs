@@ -14,8 +14,8 @@ use super::clock::{monotonic_ns, sleep_until_ns, thread_cpu_ns};
 use super::ledger::LEDGER;
 use crate::faults::term::{End, Term};
 
-/// The longest burn between two looks at the clock of the thread and at the term, in ns. Shorter ones
-/// turn user time into system time (measured: fault-fidelity, section 2).
+/// The longest burn between two looks at the clock of the thread and at the term, in ns. Shorter
+/// ones turn user time into system time (measured: fault-fidelity, section 2).
 const CHUNK: u64 = 50_000;
 
 /// What the threads of one fault share.
@@ -52,8 +52,8 @@ impl Fault {
         self.threads().stopped
     }
 
-    /// Gives its threads the nice value of the caller, who waits for them: on a full machine a thread
-    /// with nice 19 may get no turn for seconds, not even to end. Works where it is allowed.
+    /// Gives its threads the nice value of the caller, who waits for them: on a full machine a
+    /// thread with nice 19 may get no turn for seconds, not even to end. Works where it is allowed.
     pub fn hurry(&self) {
         let threads = self.threads(); // held: no thread leaves now, so its number is still its own
         for id in &threads.ids {
@@ -94,10 +94,9 @@ struct Leaving<'a> {
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.fault.term.end(End::Failed); // nothing else here: a curve may panic again
-        } else {
-            LEDGER.sweep();
+            self.fault.term.end(End::Failed);
         }
+        LEDGER.sweep();
         let mut threads = self.fault.threads();
         threads.ids.retain(|id| *id != self.id);
         threads.stopped = Some(Instant::now());
@@ -111,8 +110,8 @@ struct Meter<'a> {
 }
 
 impl Meter<'_> {
-    /// Burns so much CPU time, but not beyond the end of the slot: what is missing then is owed in the
-    /// next one, with the curve as it is by then.
+    /// Burns so much CPU time, but not beyond the end of the slot: what is missing then is owed in
+    /// the next one, with the curve as it is by then.
     fn spin(&mut self, burn: u64, until: u64) {
         let goal = self.read() + burn;
         let mut now = goal - burn;

@@ -1,6 +1,6 @@
-//! The clocks of the CPU fault, in nanoseconds: what the process and the calling thread have used so
-//! far, and the time by which slots are cut. All include the running slice of the caller and take
-//! under a microsecond (measured: fault-fidelity, section 8).
+//! The clocks of the CPU fault, in nanoseconds: what the process and the calling thread have used
+//! so far, and the time by which slots are cut. All include the running slice of the caller and
+//! take under a microsecond (measured: fault-fidelity, section 8).
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ pub fn monotonic_ns() -> u64 {
     read(ClockId::CLOCK_MONOTONIC)
 }
 
-/// Sleeps until then by [`monotonic_ns`], or a little less if a signal comes. Nothing else wakes it,
-/// so it is for times near by: no more than a slot.
+/// Sleeps until then by [`monotonic_ns`], or a little less if a signal comes. Nothing else wakes
+/// it, so it is for times near by: no more than a slot.
 pub fn sleep_until_ns(until: u64) {
     let until = TimeSpec::from(Duration::from_nanos(until));
     let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::TIMER_ABSTIME, &until);

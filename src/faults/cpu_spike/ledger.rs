@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::books::{Books, Reading, Slot, View};
 use super::clock::{monotonic_ns, process_cpu_ns};
 use crate::faults::effect::Curve;
-use crate::faults::term::Term;
+use crate::faults::term::{End, Term};
 
 /// All CPU faults of this process.
 pub static LEDGER: LazyLock<Ledger> = LazyLock::new(Ledger::new);
@@ -109,6 +109,9 @@ impl Ledger {
         let State { books, terms } = &mut *state;
         books.advance(self.reading());
         terms.retain(|(id, term)| {
+            if books.broken(*id) {
+                term.end(End::Failed);
+            }
             let over = term.over().is_some();
             if over {
                 books.close(*id);

@@ -50,7 +50,7 @@ impl World {
                 books.advance(*now);
                 let slot = books.slot(thread.id, thread.index).unwrap();
                 let left = slot.until - now.at;
-                assert!(slot.burn >= 0.0 && slot.burn <= left && left <= SLOT, "{slot:?}"); // BOOKS-1
+                assert!((0.0..=left).contains(&slot.burn) && left <= SLOT, "{slot:?}"); // BOOKS-1
                 (thread.left, thread.wake) = (slot.burn, slot.until);
             }
             let wanted: f64 = threads.iter().map(|t| t.left.min(TICK)).sum();
@@ -85,7 +85,9 @@ fn steady(cores: f64) -> Curve {
 
 /// Steps between two levels, each so long.
 fn square(high: f64, low: f64, length: f64) -> Curve {
-    Arc::new(move |t| if (t.as_secs_f64() / length) as u64 % 2 == 0 { high } else { low })
+    Arc::new(
+        move |t| if ((t.as_secs_f64() / length) as u64).is_multiple_of(2) { high } else { low },
+    )
 }
 
 fn wild() -> impl Strategy<Value = f64> {
@@ -97,7 +99,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn whatever_the_clocks_say_no_burn_is_negative_or_longer_than_its_slot_and_no_sleep_than_a_slice(
+    fn whatever_the_clocks_say_a_burn_fits_its_slot_and_a_slot_is_shorter_than_a_slice(
         rates in prop::collection::vec((wild(), 0.01..4.0, 1_u32..9), 1..4),
         steps in prop::collection::vec((0.0..2.0, 0.0..1.0, 0_usize..4, any::<bool>()), 1..60),
     ) {
