@@ -146,7 +146,7 @@ fn whirl(until: u64) {
 }
 
 /// The nice value of a thread; 0 is the calling one.
-fn nice(thread: libc::id_t) -> i32 {
+pub fn nice(thread: libc::id_t) -> i32 {
     // SAFETY: takes and gives plain numbers.
     unsafe { libc::getpriority(libc::PRIO_PROCESS, thread) }
 }
