@@ -10,6 +10,7 @@
 
 pub mod budget;
 pub mod condition;
+pub mod cpu_spike;
 pub mod effect;
 pub mod instances;
 pub mod kind;
