@@ -9,5 +9,6 @@
 //!   ([`effect::Progress`]); none is made of another.
 
 pub mod effect;
+pub mod network_flood;
 pub mod shape;
 pub mod term;
