@@ -1,19 +1,20 @@
-//! A flood of connections: many per second, many held, or many bytes per second, against this machine
-//! or members of the cluster.
+//! A flood of connections: many per second, many held, or many bytes per second, against this
+//! machine or members of the cluster.
 //!
-//! The pacing is plain arithmetic (`pace`, `level`, `trail`, `books`); threads named `fault-flood-N`
-//! act every 5 ms (`work`, `dial`, `wire`).
+//! The pacing is plain arithmetic (`pace`, `level`, `trail`, `books`); threads named
+//! `fault-flood-N` act every 5 ms (`work`, `dial`, `wire`).
 //!
-//! - `FLOOD-1` nothing is sent to an address that [`check`] does not let pass; it is asked again before
-//!   each connection;
-//! - `FLOOD-2` no call waits for the target: sockets do not block, attempts are a bounded number, and
-//!   a target that is frozen holds up no stop;
-//! - `FLOOD-3` each connection is closed with a reset (`SO_LINGER` 0): nothing is left in TIME_WAIT;
+//! - `FLOOD-1` nothing is sent to an address that [`check`] does not let pass; it is asked again
+//!   before each connection;
+//! - `FLOOD-2` no call waits for the target: sockets do not block, attempts are a bounded number,
+//!   and a target that is frozen holds up no stop;
+//! - `FLOOD-3` each connection is closed with a reset (`SO_LINGER` 0): nothing is left in
+//!   TIME_WAIT;
 //! - `FLOOD-4` what was asked for is achieved, or counted as shortfall, or less than 100 ms old;
 //! - `FLOOD-5` 256 files of the process's limit stay free for the process itself.
 //!
-//! Constants: fault-fidelity 6 (5 ms tick, 100 ms of debt; 20 000 connections per second is what one
-//! core makes of a target, 2000 MiB/s take 71 % of a core).
+//! Constants: fault-fidelity 6 (5 ms tick, 100 ms of debt; 20 000 connections per second is what
+//! one core makes of a target, 2000 MiB/s take 71 % of a core).
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -48,7 +49,8 @@ pub use target::check;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// Connections that are closed as soon as they are made. The curve tells connections per second.
+    /// Connections that are closed as soon as they are made. The curve tells connections per
+    /// second.
     Connect,
     /// Connections that are held. The curve tells how many; half a connection is rounded.
     Hold,
@@ -110,8 +112,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// With 1 thread, 8 connections to send over, 2000 opened per second, the highest ceilings and no
-    /// member but this machine.
+    /// With 1 thread, 8 connections to send over, 2000 opened per second, the highest ceilings and
+    /// no member but this machine.
     pub fn new(mode: Mode, targets: Vec<SocketAddr>) -> Settings {
         Settings {
             mode,
@@ -252,7 +254,8 @@ impl NetworkFlood {
     ///
     /// # Errors
     /// [`Refusal::Invalid`] by [`Settings::check`], [`Refusal::Floor`] if the limit of open files
-    /// leaves too few, [`Refusal::System`] if no thread can be started; nothing was sent to anybody.
+    /// leaves too few, [`Refusal::System`] if no thread can be started; nothing was sent to
+    /// anybody.
     pub fn start(settings: Settings, curve: Curve, term: Term) -> Result<NetworkFlood, Refusal> {
         settings.check()?;
         let attempts = settings.attempts()?;

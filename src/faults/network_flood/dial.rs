@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use super::super::term::{End, Term};
 use super::wire::{Ask, Socket, Trouble, ready};
 
-/// How long an attempt may take. Shorter than the first repetition of a SYN (1 s), so that one that
-/// was dropped makes room for a new one.
-pub(super) const PATIENCE: Duration = Duration::from_millis(500);
+/// How long an attempt may take (judgement): many times what one takes in a cluster, but less than
+/// the first repetition of a SYN (1 s), so that one that was dropped soon makes room for a new one.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// How long nothing is tried when the machine has run out of files, ports or memory.
 const BACK_OFF: Duration = Duration::from_millis(100);
 

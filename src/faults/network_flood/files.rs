@@ -8,8 +8,8 @@ use super::super::effect::Refusal;
 
 /// How many files are kept free for the process itself.
 pub(super) const KEPT_FREE: u64 = 256;
-/// After how long, and after how many connections, to look again: well within what is kept free, even
-/// if each connection takes two because the target is this process.
+/// After how long, and after how many connections, to look again: well within what is kept free,
+/// even if each connection takes two because the target is this process.
 const AGAIN: (Duration, usize) = (Duration::from_millis(50), 64);
 
 /// What there is room for.
@@ -27,6 +27,16 @@ impl Room {
         let taken = open.saturating_sub(ours).saturating_add(KEPT_FREE);
         let left = usize::try_from(limit.saturating_sub(taken)).unwrap_or(usize::MAX);
         Room { limit, left }
+    }
+
+    /// How many to have next, from `ours`: half of the way. If the target is this process, each
+    /// connection takes a second file, so that with the whole way it would swing between all and
+    /// none.
+    fn next(self, ours: usize) -> usize {
+        match self.left.checked_sub(ours) {
+            Some(more) => ours + more.div_ceil(2),
+            None => self.left.midpoint(ours),
+        }
     }
 }
 
@@ -53,7 +63,7 @@ fn open_files() -> std::io::Result<u64> {
 /// Looks now and then.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    last: Option<(Room, Instant)>,
+    last: Option<(Room, usize, Instant)>,
     opened: usize,
 }
 
@@ -63,16 +73,19 @@ impl Watch {
         self.opened += n;
     }
 
-    /// What there was room for a moment ago; if the system does not tell, for no more than there are.
-    pub(super) fn room(&mut self, ours: usize) -> Room {
-        let due = |(_, at): &(Room, Instant)| at.elapsed() >= AGAIN.0 || self.opened >= AGAIN.1;
-        if let Some((room, _)) = self.last.filter(|last| !due(last)) {
-            return room;
+    /// What there was room for a moment ago, and how many to have for now; if the system does not
+    /// tell, no more than there are.
+    pub(super) fn room(&mut self, ours: usize) -> (Room, usize) {
+        if let Some((room, next, at)) = self.last
+            && at.elapsed() < AGAIN.0
+            && self.opened < AGAIN.1
+        {
+            return (room, next);
         }
         let room = look(ours).unwrap_or(Room { limit: 0, left: ours });
         self.opened = 0;
-        self.last = Some((room, Instant::now()));
-        room
+        self.last = Some((room, room.next(ours), Instant::now()));
+        (room, room.next(ours))
     }
 }
 
@@ -87,6 +100,20 @@ mod tests {
         assert_eq!(Room::of(300, 100, 0).left, 0);
         assert_eq!(Room::of(300, 0, 100).left, 44);
         assert_eq!(Room::of(u64::MAX, 1, 0).limit, u64::MAX);
+    }
+
+    #[test]
+    fn it_comes_to_rest_whether_the_target_takes_files_of_this_process_or_not() {
+        for (each, rest) in [(1, 744), (2, 372)] {
+            for start in [0, 300, 1000] {
+                let mut ours = start;
+                for _ in 0..20 {
+                    let open = 24 + each * ours as u64;
+                    ours = Room::of(1024, open, ours as u64).next(ours);
+                }
+                assert!(ours.abs_diff(rest) <= 1, "{ours} from {start}, {each} each");
+            }
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! How much a flood owes: the integral of what is asked for, less what was done. Pure: time comes in.
+//! How much a flood owes: the integral of what is asked for, less what was done. Pure: time comes
+//! in.
 //!
 //! - `PACE-1` nothing is granted that is not due, and nothing above the ceiling;
 //! - `PACE-2` asked = done + shortfall + what is still open, and once closed nothing is open;
-//! - `PACE-3` what has been due for longer than 100 ms is forgiven, so that a hole is not paid back by
-//!   a burst;
+//! - `PACE-3` what has been due for longer than 100 ms is forgiven, so that a hole is not paid back
+//!   by a burst;
 //! - `PACE-4` from any time the next tick is no further than 5 ms.
 //!
 //! Constants: fault-fidelity 6 (5 ms tick: error of 1 s windows at most 0.33 %; debt of 100 ms).
@@ -33,8 +34,8 @@ pub(super) fn sane(asked: f64) -> f64 {
     if asked.is_finite() { asked.clamp(0.0, MOST) } else { 0.0 }
 }
 
-/// Reads a curve from one time, and what it was then, to another: for each step its end, its length in
-/// seconds, and what the curve was at its beginning and at its end.
+/// Reads a curve from one time, and what it was then, to another: for each step its end, its length
+/// in seconds, and what the curve was at its beginning and at its end.
 pub(super) fn read(
     curve: &dyn Fn(Duration) -> f64,
     from: (Duration, f64),
@@ -69,6 +70,9 @@ pub(super) struct Pace {
     /// Granted, and neither done nor failed yet.
     open: u64,
     forgiven: f64,
+    /// Where the totals were when time last went on: what is done within a tick counts from the
+    /// next.
+    mark: Point,
     trail: Trail,
 }
 
@@ -85,6 +89,7 @@ impl Pace {
             failed: 0,
             open: 0,
             forgiven: 0.0,
+            mark: Point::default(),
             trail: Trail::new(),
         }
     }
@@ -107,8 +112,9 @@ impl Pace {
             self.at = at;
             self.trail.push(self.point());
         });
+        self.mark = self.point();
         // One item may wait for as long as it takes: at 0.1 per second it is due after 10 s.
-        let recent = self.due - self.trail.before(self.point(), SHORT).due;
+        let recent = self.due - self.trail.before(self.mark, SHORT).due;
         let excess = self.debt() - recent.max(1.0);
         if excess > 0.0 {
             self.forgiven += excess; // PACE-3
@@ -142,7 +148,7 @@ impl Totals for Pace {
     fn progress(&self) -> Progress {
         Progress {
             requested: self.rate,
-            effective: self.trail.rate(self.point()),
+            effective: self.trail.rate(self.mark),
             requested_total: self.asked,
             effective_total: self.done as f64,
             shortfall_total: self.asked - self.due + self.forgiven + self.failed as f64,
@@ -151,7 +157,7 @@ impl Totals for Pace {
     }
 
     fn settled(&self) -> bool {
-        self.trail.settled(self.point(), LONG, 1.0)
+        self.trail.settled(self.mark, LONG, 1.0)
     }
 }
 
@@ -280,6 +286,19 @@ mod tests {
                 passed += n;
                 prop_assert!(passed as f64 <= rate * now.as_secs_f64() + 1e-6);
             }
+        }
+    }
+
+    #[test]
+    fn the_rate_of_now_is_that_of_what_was_done_in_100_ms() {
+        let mut pace = Pace::new(1e5, 10_000.0);
+        for n in 1..=300 {
+            pace.advance(TICK * n, &|_| 10_000.0);
+            let granted = pace.take(u64::MAX);
+            pace.settle(granted, 0, 0);
+            let (off, settled) = (pace.progress().effective - 10_000.0, pace.settled());
+            assert!(n < 22 || off.abs() < 25.0, "off by {off} at {n}");
+            assert!(settled == (n >= 200), "{n}");
         }
     }
 

@@ -8,8 +8,8 @@ use super::super::effect::Refusal;
 const NAMED: usize = 8;
 
 /// Whether a flood may connect to `target`: a loopback address (127.0.0.0/8 or `::1`) or one of
-/// `allowed`, the addresses of the cluster's members, with a port. An IPv4 address inside of an IPv6
-/// address counts as what it is.
+/// `allowed`, the addresses of the cluster's members, with a port. An IPv4 address inside of an
+/// IPv6 address counts as what it is.
 ///
 /// # Errors
 /// [`Refusal::Invalid`] with the address and what would be right.

@@ -47,8 +47,8 @@ impl Trail {
         self.0.push_back(now);
     }
 
-    /// Where the totals were so long before `now`, at the earliest at the start; straight between two
-    /// points.
+    /// Where the totals were so long before `now`, at the earliest at the start; straight between
+    /// two points.
     pub(super) fn before(&self, now: Point, ago: Duration) -> Point {
         let at = now.at.saturating_sub(ago);
         let after = self.0.partition_point(|p| p.at <= at);

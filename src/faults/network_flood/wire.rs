@@ -84,8 +84,8 @@ impl Trouble {
 pub(super) struct Socket(OwnedFd);
 
 impl Socket {
-    /// Begins a connection, if the target is one that may be hit; [`Socket::failed`] tells what came
-    /// of it once it is [`ready`].
+    /// Begins a connection, if the target is one that may be hit; [`Socket::failed`] tells what
+    /// came of it once it is [`ready`].
     pub(super) fn open(target: SocketAddr, allowed: &[IpAddr]) -> Result<Socket, Trouble> {
         target::check(target, allowed).map_err(|_| Trouble::Forbidden)?; // FLOOD-1
         let family = if target.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };

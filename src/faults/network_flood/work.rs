@@ -12,8 +12,8 @@ use super::{Settings, Shared, level};
 
 /// The connections of one thread. Dropping it resets them all.
 pub(super) trait Work: Send {
-    /// Does a part of what is due, without waiting; says whether more is due at once. Comes back soon
-    /// after the term is over.
+    /// Does a part of what is due, without waiting; says whether more is due at once. Comes back
+    /// soon after the term is over.
     fn tick(&mut self, shared: &Shared) -> bool;
 }
 
@@ -88,11 +88,11 @@ impl Holds {
     /// How many to hold: what is asked for, but for the files that are to stay free.
     fn wanted(&mut self, shared: &Shared) -> usize {
         let all = shared.open_files();
-        let room = self.files.room(all);
+        let (room, now) = self.files.room(all);
         let mut books = shared.books();
         let Some(level) = books.level() else { return 0 };
-        let wanted = level.share(self.index, room.left);
-        if wanted < level.share(self.index, usize::MAX) {
+        let wanted = level.share(self.index, now);
+        if level.share(self.index, room.left) < level.share(self.index, usize::MAX) {
             books.blame(Cause::Files(room.limit, room.left));
         }
         wanted

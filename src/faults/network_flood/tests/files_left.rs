@@ -42,15 +42,16 @@ fn files_are_kept_free_for_the_process_though_it_is_the_target_itself() {
             limit_files(400);
             let settings = Settings::new(Mode::Hold, vec![reader.address]);
             let (flood, _term) = flood(settings, constant(1000.0));
-            let mut most = 0;
+            let (mut most, mut held) = (0, Vec::new());
             for _ in 0..100 {
-                most = most.max(open_files());
                 sleep(10);
+                most = most.max(open_files());
+                held.push(ours(reader.address.port(), ESTABLISHED));
             }
-            // Each connection takes a file on both sides. Between two looks there may be some more.
-            assert!((120..=400 - 100).contains(&most), "{most}");
-            let held = ours(reader.address.port(), ESTABLISHED);
-            assert!((50..75).contains(&held), "{held}");
+            // Between two looks there may be some more than 400 - 256.
+            assert!((120..=250).contains(&most), "{most}");
+            // Each takes a file on both sides.
+            assert!(held[50..].iter().all(|n| (60..75).contains(n)), "{held:?}");
             let told = flood.progress().limited_by.unwrap();
             assert!(told.contains("RLIMIT_NOFILE of 400"), "{told}");
             drop(flood);
