@@ -217,7 +217,8 @@ mod tests {
         ) {
             let now = Duration::from_nanos(now);
             let sleep = next_tick(now, Duration::from_nanos(phase)) - now;
-            prop_assert!(sleep > Duration::ZERO && sleep <= TICK && TICK <= SLICE, "{sleep:?}"); // PACE-4
+            // PACE-4
+            prop_assert!(sleep > Duration::ZERO && sleep <= TICK && TICK <= SLICE, "{sleep:?}");
         }
 
         #[test]
@@ -246,7 +247,8 @@ mod tests {
                 let left = books.requested_total - books.effective_total - books.shortfall_total;
                 let rounding = 1e-6 + books.requested_total * 1e-9;
                 let held = ceiling * 0.1 + 1.0 + open as f64;
-                prop_assert!(left >= -rounding && left <= held + rounding, "{left} {books:?}"); // PACE-3
+                // PACE-3
+                prop_assert!(left >= -rounding && left <= held + rounding, "{left} {books:?}");
             }
             pace.close();
             let books = pace.progress();

@@ -75,7 +75,7 @@ fn without_files_it_backs_off_says_so_and_goes_on_when_there_are_some_again() {
             let settings = Settings::new(Mode::Connect, vec![frozen.address]);
             let (flood, _term) = flood(settings, constant(100.0));
             assert!(comes(|| flood.progress().onset.is_some()));
-            // For longer than the flood can hold on to one of its own: it gives them back one by one.
+            // The flood still gives back a few of its own: long enough to get those too.
             let (mut hoard, begun) = (Vec::new(), Instant::now());
             while begun.elapsed() < ms(500) {
                 match File::open("/dev/null") {
