@@ -14,6 +14,7 @@ pub mod cpu_spike;
 pub mod effect;
 pub mod instances;
 pub mod kind;
+pub mod network_flood;
 pub mod shape;
 pub mod span;
 pub mod term;
