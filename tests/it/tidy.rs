@@ -18,8 +18,8 @@ const ROOMS: [(&str, &[&str]); 13] = [
     (
         "node",
         &[
-            "types", "config", "events", "metrics", "cluster", "data", "replica", "actors",
-            "objects", "http",
+            "types", "points", "config", "events", "metrics", "cluster", "data", "replica",
+            "actors", "objects", "http",
         ],
     ),
     ("cli", &["types", "config", "events", "cluster", "actors", "http", "node"]),

@@ -19,8 +19,9 @@ const SECONDS: u64 = 120;
 const CLIENTS: u32 = 8;
 /// How long all processes may take to be one cluster at the start.
 const START: Duration = Duration::from_secs(30);
-/// After how many steps it stays open whether all lists of a bucket are of one moment each.
-const LIST_STEPS: usize = 50_000;
+/// After how many steps for each operation it stays open whether all lists of a bucket are of one
+/// moment each.
+const LIST_STEPS: usize = 10;
 /// How long clients go on after everything is healed.
 const AFTER: Duration = Duration::from_secs(3);
 
@@ -190,7 +191,7 @@ fn lists_are_of_one_moment(history: &[Operation], bucket: &str) {
         act => act.key().is_some_and(|key| key.starts_with(&from)),
     };
     let of_bucket: Vec<Operation> = history.iter().filter(inside).cloned().collect();
-    match check_together(&of_bucket, LIST_STEPS) {
+    match check_together(&of_bucket, LIST_STEPS * of_bucket.len()) {
         Ok(()) => eprintln!("nemesis: lists of {bucket} checked in {:?}", begun.elapsed()),
         Err(Broken::Undecided { .. }) => {
             eprintln!("nemesis: lists of {bucket}: undecided after {:?}", begun.elapsed());

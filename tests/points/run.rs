@@ -206,7 +206,10 @@ async fn miss_much(cluster: &mut Cluster, service: Service) -> usize {
     let commands = cluster.edges().into_iter().map(|url| async move {
         let s3 = S3::new(&url);
         for _ in 0..MISSED / 3 {
-            s3.delete(PROBES, "nothing").await; // a command each, and no data
+            match service {
+                Service::Queue => s3.put(PROBES, "again", "again".into(), None).await, // a task each
+                _ => s3.delete(PROBES, "nothing").await, // a command each, and no data
+            };
         }
     });
     let died = async {

@@ -45,81 +45,58 @@ const fn all(service: Service, point: Point, visit: u64) -> Victim {
     Victim { service, who: Who::All, point, visit }
 }
 
-const fn laggard(point: Point) -> Victim {
-    Victim { service: Service::Metadata, who: Who::Laggard, point, visit: 1 }
+const fn laggard(service: Service, point: Point) -> Victim {
+    Victim { service, who: Who::Laggard, point, visit: 1 }
 }
 
 const ONE: &str = "metadata=1,storage=3,queue=1";
 const THREE: &str = "metadata=3,storage=3,queue=1";
 const THREE_QUEUES: &str = "metadata=1,storage=3,queue=3";
 
+const fn scene(scale: &'static str, victims: &'static [Victim]) -> Scene {
+    Scene { scale, victims }
+}
+
+const M: Service = Service::Metadata;
+const Q: Service = Service::Queue;
+
 /// The visits lie behind what a start needs.
-pub const SCENES: &[Scene] = &[
-    Scene {
-        scale: THREE,
-        victims: &[
-            all(Service::Metadata, Point::ImageMade, 1),
-            laggard(Point::ImagePart),
-            laggard(Point::ImageReceived),
-            laggard(Point::ImageTaken),
-        ],
-    },
-    Scene {
-        scale: ONE,
-        victims: &[
-            metadata(Point::Proposed, 60),
-            queue(Point::Applied, 12),
-            storage(Point::BlobDurable, 20),
-        ],
-    },
-    Scene {
-        scale: ONE,
-        victims: &[
-            metadata(Point::Logged, 60),
-            queue(Point::Committed, 12),
-            storage(Point::Stored, 15),
-        ],
-    },
-    Scene {
-        scale: ONE,
-        victims: &[
-            metadata(Point::Committed, 60),
-            queue(Point::Proposed, 12),
-            storage(Point::EdgeAnswers, 15),
-        ],
-    },
-    Scene {
-        scale: ONE,
-        victims: &[
-            metadata(Point::Applied, 60),
-            queue(Point::ActorAnswers, 12),
-            storage(Point::Aborting, 2),
-        ],
-    },
-    Scene {
-        scale: ONE,
-        victims: &[
-            metadata(Point::ActorAnswers, 60),
-            queue(Point::Executed, 4),
-            storage(Point::Copied, 1),
-        ],
-    },
-    Scene {
-        scale: ONE,
-        victims: &[
-            metadata(Point::Relayed, 3),
-            queue(Point::Logged, 12),
-            storage(Point::Removing, 1),
-        ],
-    },
-    Scene { scale: ONE, victims: &[metadata(Point::Synced, 2), queue(Point::Purging, 1)] },
-    Scene { scale: ONE, victims: &[metadata(Point::Purging, 1), queue(Point::Synced, 2)] },
-    Scene { scale: THREE, victims: &[metadata(Point::Logged, 60), queue(Point::Executed, 6)] },
-    Scene { scale: THREE, victims: &[metadata(Point::Applied, 60)] },
-    Scene { scale: THREE, victims: &[all(Service::Metadata, Point::ActorAnswers, 60)] },
-    Scene { scale: THREE, victims: &[all(Service::Metadata, Point::Relayed, 3)] },
-    Scene { scale: THREE_QUEUES, victims: &[all(Service::Queue, Point::Committed, 30)] },
-];
+pub const SCENES: &[Scene] = {
+    use Point::*;
+    &[
+        scene(
+            THREE,
+            &[
+                all(M, ImageMade, 1),
+                laggard(M, ImagePart),
+                laggard(M, ImageReceived),
+                laggard(M, ImageTaken),
+            ],
+        ),
+        scene(
+            THREE_QUEUES,
+            &[
+                all(Q, ImageMade, 1),
+                laggard(Q, ImagePart),
+                laggard(Q, ImageReceived),
+                laggard(Q, ImageTaken),
+            ],
+        ),
+        scene(ONE, &[metadata(Proposed, 60), queue(Applied, 12), storage(BlobDurable, 20)]),
+        scene(ONE, &[metadata(Logged, 60), queue(Committed, 12), storage(Stored, 15)]),
+        scene(ONE, &[metadata(Committed, 60), queue(Proposed, 12), storage(EdgeAnswers, 15)]),
+        scene(ONE, &[metadata(Applied, 60), queue(ActorAnswers, 12), storage(Aborting, 2)]),
+        scene(ONE, &[metadata(ActorAnswers, 60), queue(Executed, 4), storage(Copied, 1)]),
+        scene(ONE, &[metadata(Relayed, 3), queue(Logged, 12), storage(Removing, 1)]),
+        scene(ONE, &[metadata(Synced, 2), queue(Purging, 1)]),
+        scene(ONE, &[metadata(Purging, 1), queue(Synced, 2)]),
+        scene(THREE, &[metadata(Logged, 60), queue(Executed, 6)]),
+        scene(THREE, &[metadata(Applied, 60)]),
+        scene(THREE, &[all(M, ActorAnswers, 60)]),
+        scene(THREE, &[all(M, Relayed, 3)]),
+        scene(THREE_QUEUES, &[all(Q, Committed, 30)]),
+    ]
+};
 
 #[test]
 fn every_crash_point_has_a_scene() {
