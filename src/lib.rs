@@ -2,7 +2,8 @@
 //! actor cluster, which can hurt itself on command.
 //!
 //! In reading order: [`types`] are the words; [`cluster`] carries messages between nodes; [`actors`]
-//! hold the state; [`objects`] are the S3 flows over them; [`http`] are the edges; [`node`] composes
+//! hold the state; [`faults`] are what can be done to a
+//! node; [`objects`] are the S3 flows over them; [`http`] are the edges; [`node`] composes
 //! a process and [`cli`] starts it. ARCHITECTURE.md is the map.
 
 pub mod actors;
@@ -11,6 +12,7 @@ pub mod cluster;
 pub mod config;
 pub mod data;
 pub mod events;
+pub mod faults;
 pub mod http;
 pub mod metrics;
 pub mod node;

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 /// Which room may use which; what is not listed may use nothing of ours. ARCHITECTURE.md draws it.
-const ROOMS: [(&str, &[&str]); 13] = [
+const ROOMS: [(&str, &[&str]); 14] = [
     ("types", &[]),
     ("points", &[]),
+    ("faults", &[]),
     ("config", &["types"]),
     ("events", &["types"]),
     ("metrics", &["types"]),

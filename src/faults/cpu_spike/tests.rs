@@ -25,7 +25,9 @@ fn alone(name: &str, body: fn()) {
     let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let path = module_path!().split_once("::").unwrap().1;
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args([&format!("{path}::{name}"), "--exact", "--nocapture"]).env(ALONE, "1");
+    command
+        .args([&format!("{path}::{name}"), "--exact", "--include-ignored", "--nocapture"])
+        .env(ALONE, "1");
     let out = command.output().unwrap();
     let text = String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success() && text.contains("1 passed"), "{text}");
@@ -116,6 +118,7 @@ fn assert_adds_up(progress: &Progress, owed: f64) {
 }
 
 #[test]
+#[ignore = "heavy: burns and floods; to run by itself until tests/faults does"]
 fn it_bites_as_hard_as_asked_and_lets_go_of_everything() {
     alone("it_bites_as_hard_as_asked_and_lets_go_of_everything", || {
         let (before, cpu) = (Instant::now(), process_cpu_ns());
@@ -144,6 +147,7 @@ fn it_bites_as_hard_as_asked_and_lets_go_of_everything() {
 }
 
 #[test]
+#[ignore = "heavy: burns and floods; to run by itself until tests/faults does"]
 fn it_follows_a_curve_that_changes() {
     alone("it_follows_a_curve_that_changes", || {
         let levels = [0.1, 0.6, 0.0, 0.3];
@@ -161,6 +165,7 @@ fn it_follows_a_curve_that_changes() {
 }
 
 #[test]
+#[ignore = "heavy: burns and floods; to run by itself until tests/faults does"]
 fn what_the_service_uses_itself_is_part_of_the_total() {
     alone("what_the_service_uses_itself_is_part_of_the_total", || {
         let spike = start(0.6, steady(0.6), &Term::new(LONG, LONG));
@@ -181,6 +186,7 @@ fn what_the_service_uses_itself_is_part_of_the_total() {
 }
 
 #[test]
+#[ignore = "heavy: burns and floods; to run by itself until tests/faults does"]
 fn where_the_service_alone_uses_more_the_burners_idle_and_say_so() {
     alone("where_the_service_alone_uses_more_the_burners_idle_and_say_so", || {
         let spike = start(0.02, steady(0.02), &Term::new(LONG, LONG));
@@ -200,6 +206,7 @@ fn where_the_service_alone_uses_more_the_burners_idle_and_say_so() {
 }
 
 #[test]
+#[ignore = "heavy: burns and floods; to run by itself until tests/faults does"]
 fn two_faults_share_one_ledger_and_the_one_that_is_over_leaves_the_other_its_own() {
     alone("two_faults_share_one_ledger_and_the_one_that_is_over_leaves_the_other_its_own", || {
         let short = Term::new(Duration::from_millis(900), LONG);
@@ -231,6 +238,7 @@ fn two_faults_share_one_ledger_and_the_one_that_is_over_leaves_the_other_its_own
 }
 
 #[test]
+#[ignore = "heavy: burns and floods; to run by itself until tests/faults does"]
 fn it_ends_by_its_deadline_by_a_lost_lease_and_by_being_dropped() {
     alone("it_ends_by_its_deadline_by_a_lost_lease_and_by_being_dropped", || {
         let short = Duration::from_millis(150);
@@ -264,6 +272,7 @@ fn it_ends_by_its_deadline_by_a_lost_lease_and_by_being_dropped() {
 }
 
 #[test]
+#[ignore = "heavy: burns and floods; to run by itself until tests/faults does"]
 fn it_stops_soon_whatever_is_asked_for_and_crowded_as_it_is() {
     alone("it_stops_soon_whatever_is_asked_for_and_crowded_as_it_is", || {
         for asked in [0.0, 1e-9, 0.3, 1e300, f64::NAN] {
@@ -284,6 +293,7 @@ fn it_stops_soon_whatever_is_asked_for_and_crowded_as_it_is() {
 }
 
 #[test]
+#[ignore = "heavy: burns and floods; to run by itself until tests/faults does"]
 fn a_curve_that_panics_ends_its_own_fault_as_failed_and_no_other() {
     alone("a_curve_that_panics_ends_its_own_fault_as_failed_and_no_other", || {
         let other = start(0.3, steady(0.3), &Term::new(LONG, LONG));

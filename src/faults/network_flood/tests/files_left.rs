@@ -18,7 +18,9 @@ fn in_a_process_of_its_own(name: &str, part: impl FnOnce()) {
     let module = module_path!().split_once("::").unwrap().1;
     let this = std::env::current_exe().unwrap();
     let mut child = Command::new(this);
-    child.args([&format!("{module}::{name}"), "--exact", "--nocapture"]).env(PART, name);
+    child
+        .args([&format!("{module}::{name}"), "--exact", "--include-ignored", "--nocapture"])
+        .env(PART, name);
     let out = child.output().unwrap();
     let told = String::from_utf8_lossy(&out.stdout);
     assert!(out.status.success() && told.contains("1 passed"), "{out:?}");
@@ -34,6 +36,7 @@ fn open_files() -> usize {
 }
 
 #[test]
+#[ignore = "heavy: burns and floods; to run by itself until tests/faults does"]
 fn files_are_kept_free_for_the_process_though_it_is_the_target_itself() {
     in_a_process_of_its_own(
         "files_are_kept_free_for_the_process_though_it_is_the_target_itself",
@@ -66,6 +69,7 @@ fn files_are_kept_free_for_the_process_though_it_is_the_target_itself() {
 }
 
 #[test]
+#[ignore = "heavy: burns and floods; to run by itself until tests/faults does"]
 fn without_files_it_backs_off_says_so_and_goes_on_when_there_are_some_again() {
     in_a_process_of_its_own(
         "without_files_it_backs_off_says_so_and_goes_on_when_there_are_some_again",

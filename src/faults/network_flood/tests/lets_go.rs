@@ -14,6 +14,7 @@ fn ends_by_itself(flood: &NetworkFlood, port: u16) {
 }
 
 #[test]
+#[ignore = "heavy: burns and floods; to run by itself until tests/faults does"]
 fn it_ends_by_its_deadline_and_by_a_lost_lease_though_nobody_calls() {
     let _alone = alone();
     let reader = Reader::new("127.0.0.1:0");
@@ -37,6 +38,7 @@ fn it_ends_by_its_deadline_and_by_a_lost_lease_though_nobody_calls() {
 }
 
 #[test]
+#[ignore = "heavy: burns and floods; to run by itself until tests/faults does"]
 fn dropping_it_ends_it() {
     let _alone = alone();
     let reader = Reader::new("127.0.0.1:0");
@@ -49,6 +51,7 @@ fn dropping_it_ends_it() {
 }
 
 #[test]
+#[ignore = "heavy: burns and floods; to run by itself until tests/faults does"]
 fn a_thread_that_panics_gives_everything_back_and_says_so() {
     let _alone = alone();
     let reader = Reader::new("127.0.0.1:0");
@@ -62,6 +65,7 @@ fn a_thread_that_panics_gives_everything_back_and_says_so() {
 }
 
 #[test]
+#[ignore = "heavy: burns and floods; to run by itself until tests/faults does"]
 fn it_is_stopped_at_once_at_any_rate() {
     let _alone = alone();
     let reader = Reader::new("127.0.0.1:0");
@@ -83,6 +87,7 @@ fn it_is_stopped_at_once_at_any_rate() {
 }
 
 #[test]
+#[ignore = "heavy: burns and floods; to run by itself until tests/faults does"]
 fn a_target_that_is_frozen_does_not_hold_up_a_stop() {
     let _alone = alone();
     for mode in [Mode::Connect, Mode::Hold] {
