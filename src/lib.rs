@@ -2,9 +2,9 @@
 //! actor cluster, which can hurt itself on command.
 //!
 //! In reading order: [`types`] are the words; [`cluster`] carries messages between nodes; [`actors`]
-//! hold the state; [`faults`] are what can be done to a
-//! node; [`objects`] are the S3 flows over them; [`http`] are the edges; [`node`] composes
-//! a process and [`cli`] starts it. ARCHITECTURE.md is the map.
+//! hold the state; [`faults`] are what can be done to a node; [`objects`] are the S3 flows over the
+//! actors; [`http`] are the edges; [`node`] composes a process and [`cli`] starts it. ARCHITECTURE.md
+//! is the map.
 
 pub mod actors;
 pub mod cli;
