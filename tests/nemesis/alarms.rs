@@ -55,6 +55,13 @@ async fn events(cluster: &Cluster, n: usize, after: u64) -> anyhow::Result<(Vec<
     Ok((events, page["next"].as_u64().context("no number")?))
 }
 
+/// Whether this is told of somebody who led before already: of the founding, a little late.
+fn is_old(event: &Value, leaders: &BTreeMap<String, String>) -> bool {
+    let term = event["detail"].as_str().and_then(|detail| detail.rsplit(' ').next());
+    let row = format!("{} {}", event["subject"], term.unwrap_or_default());
+    event["kind"] == "leader_elected" && leaders.values().any(|leader| *leader == row)
+}
+
 /// Who leads each group in which term.
 async fn leaders(cluster: &Cluster) -> anyhow::Result<BTreeMap<String, String>> {
     let told = cluster.json(Service::Metadata, "/api/v1/groups").await?;
@@ -107,7 +114,8 @@ fn a_busy_machine_makes_no_member_lost_and_no_other_leader() {
         for (n, after) in seen.into_iter().enumerate() {
             let (all, _) = events(&cluster, n, after).await.unwrap();
             let is_alarm = |e: &Value| e["kind"].as_str().is_some_and(|k| ALARMS.contains(&k));
-            alarms.extend(all.into_iter().filter(is_alarm).map(|e| e.to_string()));
+            let new = all.into_iter().filter(is_alarm).filter(|e| !is_old(e, &before));
+            alarms.extend(new.map(|e| e.to_string()));
         }
         assert_eq!(alarms, Vec::<String>::new());
         assert_eq!(leaders(&cluster).await.unwrap(), before);
