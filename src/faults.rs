@@ -8,6 +8,8 @@
 //! - `FAULT-3` what was asked for, what was achieved and what could not be are three numbers
 //!   ([`effect::Progress`]); none is made of another.
 
+pub mod disk_full;
+pub mod disk_io;
 pub mod effect;
 pub mod shape;
 pub mod term;
