@@ -184,8 +184,7 @@ mod tests {
                 now += TICK;
             }
             let last = books.last(Instant::now());
-            let surplus = last.aside.iter().find(|(name, _)| *name == "surplus_percent_s").unwrap().1;
-            let sum = last.effective_total + last.shortfall_total - surplus;
+            let sum = last.effective_total + last.shortfall_total - books.total.surplus;
             // By half of a tick and a step, for whoever moves.
             let interval = (TICK + Duration::from_millis(step)).as_secs_f64();
             let behind = (top / period * now.as_secs_f64() + moved) * interval / 2.0;

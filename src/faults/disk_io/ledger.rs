@@ -196,7 +196,8 @@ mod tests {
         ) {
             let (top, period): (f64, f64) = (top, period);
             let rate = move |t: Duration| top * (t.as_secs_f64() / period).sin().abs();
-            let ledger = play(threads, Duration::from_micros(took), rate, Duration::from_millis(700));
+            let (took, end) = (Duration::from_micros(took), Duration::from_millis(700));
+            let ledger = play(threads, took, rate, end);
             prop_assert_eq!(ledger.started + ledger.given_up, ledger.asked.total as u64);
             prop_assert!(ledger.points.len() < 50, "{} points", ledger.points.len());
         }
