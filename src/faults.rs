@@ -11,6 +11,8 @@
 pub mod budget;
 pub mod condition;
 pub mod cpu_spike;
+pub mod disk_full;
+pub mod disk_io;
 pub mod effect;
 pub mod instances;
 pub mod kind;
