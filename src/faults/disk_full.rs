@@ -35,6 +35,7 @@ mod books;
 pub(in crate::faults) mod crew;
 mod level;
 #[cfg(test)]
+#[path = "disk_full/tests/outside.rs"]
 pub(in crate::faults) mod outside;
 mod tank;
 pub(in crate::faults) mod unlinked;

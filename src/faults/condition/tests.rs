@@ -1,3 +1,5 @@
+//! Conditions, row by row: what is read, what is refused, what applies.
+
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -1,3 +1,5 @@
+//! Shapes: bounds, the same answer each time, and that each goes as its name says.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The books of the burners, stepped with numbers alone.
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
