@@ -75,8 +75,9 @@ pub enum Target {
 
 /// Starts to fill; the curve is in percent.
 ///
-/// # Errors A budget or volume without bytes, a floor that makes no sense or is reached already, a
-/// folder in which no file can be made, a file system without `fallocate`.
+/// # Errors
+/// A budget or volume without bytes, a floor that makes no sense or is reached already, a folder in
+/// which no file can be made, a file system without `fallocate`.
 pub fn start(target: Target, curve: Curve, term: Term) -> Result<Box<dyn Effect>, Refusal> {
     let tank: Box<dyn Tank> = match target {
         Target::Quota(quota) => Box::new(Share::of(quota)?),
