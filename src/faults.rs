@@ -8,9 +8,11 @@
 //! - `FAULT-3` what was asked for, what was achieved and what could not be are three numbers
 //!   ([`effect::Progress`]); none is made of another.
 
+mod asked;
 pub mod budget;
 pub mod condition;
 pub mod cpu_spike;
+mod crew;
 pub mod disk_full;
 pub mod disk_io;
 pub mod effect;
@@ -21,3 +23,4 @@ pub mod shape;
 pub mod span;
 pub mod term;
 pub mod unit;
+mod unlinked;

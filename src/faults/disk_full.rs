@@ -23,22 +23,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::books::{Books, Stand};
-use self::crew::{Crew, Job};
 use self::level::{Plan, Stride};
 use self::tank::{Filler, Room, Share, Tank};
 use self::volume::Floor;
+use super::crew::{Crew, Job};
 use super::effect::{Curve, Effect, Progress, Refusal, Released};
 use super::term::Term;
 
-pub(in crate::faults) mod asked;
 mod books;
-pub(in crate::faults) mod crew;
 mod level;
 #[cfg(test)]
 #[path = "disk_full/tests/outside.rs"]
 pub(in crate::faults) mod outside;
 mod tank;
-pub(in crate::faults) mod unlinked;
 pub mod volume;
 
 /// How often it looks and takes a step.

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use self::books::Books;
 use self::ledger::{Held, Step};
 use self::workload::Workload;
-use super::disk_full::crew::{Crew, Job};
+use super::crew::{Crew, Job};
 use super::disk_full::volume::Usage;
 use super::effect::{Curve, Effect, Progress, Refusal, Released};
 use super::term::Term;

@@ -7,10 +7,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::asked::Asked;
 use super::level::Plan;
 use super::tank::Room;
 use super::volume::percent;
+use crate::faults::asked::Asked;
 use crate::faults::effect::Progress;
 
 /// Points within which a level is as it should be; a block, where that is more.

@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use super::TICK;
-use super::asked::sane;
 use super::tank::Room;
+use crate::faults::asked::sane;
 
 /// What to hold.
 #[derive(Clone, Debug, PartialEq)]

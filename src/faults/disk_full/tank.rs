@@ -10,9 +10,10 @@ use std::sync::Arc;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::libc::off_t;
 
+use super::Quota;
 use super::volume::{self, Floor, Usage, percent};
-use super::{Quota, unlinked};
 use crate::faults::effect::Refusal;
+use crate::faults::unlinked;
 
 /// How full it is, in bytes.
 #[derive(Clone, Debug, PartialEq)]

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::PATIENCE;
-use crate::faults::disk_full::asked::Asked;
+use crate::faults::asked::Asked;
 use crate::faults::term::SLICE;
 
 /// How far the points are apart from which we know what was due a while ago.

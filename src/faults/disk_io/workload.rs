@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use super::{FILE_BYTES, Operation, Settings};
-use crate::faults::disk_full::unlinked;
 use crate::faults::term::Term;
+use crate::faults::unlinked;
 
 /// What all threads together read from: less than [`FILE_BYTES`], since it has to be written
 /// first.

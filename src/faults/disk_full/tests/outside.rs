@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
+use super::Target;
 use super::volume::{Floor, Usage};
-use super::{Target, unlinked};
 use crate::faults::effect::Curve;
 use crate::faults::term::Term;
+use crate::faults::unlinked;
 
 pub(in crate::faults) const MIB: u64 = 1 << 20;
 /// The size of a volume of our own.
